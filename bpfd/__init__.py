@@ -1,0 +1,7 @@
+"""What a plugin author imports."""
+
+from bpfd.event import Container, Event
+from bpfd.hookspecs import hookimpl
+from bpfd.plugin import Action, BPFTracer, Emit, Field, Tracer
+
+__all__ = ["Action", "BPFTracer", "Container", "Emit", "Event", "Field", "Tracer", "hookimpl"]

@@ -1,0 +1,95 @@
+"""What the API may ask of the daemon, and the plain data that it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from bpfd.event import Event
+from bpfd.plugin import Field
+from bpfd.rules.model import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """A rule, or a file that would be one, and how it fares."""
+
+    name: str
+    tracer: str
+    rule: Rule | None
+    """None: the file is bad; `problem` says why."""
+    source: str
+    problem: str = ""
+    """Lines joined with newlines: the file's problems, or why the rule's tracer does not run. Empty: all is well."""
+    matched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TracerStatus:
+    name: str
+    doc: str
+    fields: tuple[Field, ...]
+    probes: tuple[str, ...]
+    state: Literal["running", "not loaded", "failed"]
+    problem: str = ""
+    received: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ActionStatus:
+    name: str
+    doc: str
+    responds: bool
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    version: str
+    host: str
+    kernel: str
+    started: int
+    """Wall clock, nanoseconds since 1970."""
+    tracers: tuple[TracerStatus, ...]
+    counters: Mapping[str, int]
+    problems: tuple[str, ...]
+    """What is wrong now: bad rule files, tracers that failed, plugins that were left out."""
+
+
+class Subscription(Protocol):
+    """One client's own bounded queue of matched events."""
+
+    def take(self) -> tuple[list[Event], int]:
+        """All that waits, oldest first, and how many events this client lost since the last call. Any thread; never blocks."""
+
+    def close(self) -> None:
+        """End it; idempotent."""
+
+
+class Control(Protocol):
+    """Every method may be called from any thread, and may take as long as a compile."""
+
+    def create_rule(self, toml: str, source: str, replace: bool) -> Rule:
+        """Add one rule; it is in force when this returns, and kept over a restart.
+
+        Raises `RuleError` (bad rule, or name in use without `replace`), `LoadError` (the tracer does not load).
+        """
+
+    def remove_rule(self, name: str, tracer: str = "") -> None:
+        """Raises `RuleError` if there is no rule of that name (and tracer, if given)."""
+
+    def list_rules(self) -> list[RuleStatus]: ...
+
+    def list_tracers(self) -> list[TracerStatus]: ...
+
+    def list_actions(self) -> list[ActionStatus]: ...
+
+    def status(self) -> Status: ...
+
+    def subscribe(self, on_ready: Callable[[], None], rule: str = "", tracer: str = "") -> Subscription:
+        """Follow matched events, of one rule or tracer if named.
+
+        `on_ready` is called on the event path when a queue that was empty no longer is: it must return at once.
+        """

@@ -1,0 +1,48 @@
+"""What can go wrong and may be shown to the user: one line each, `where: what is wrong; what to do`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class BpfdError(Exception):
+    """The base of every error that the user may see. The CLI prints its text and exits with 1."""
+
+
+class UsageError(BpfdError):
+    """A command line that can't be taken; the CLI exits with 2."""
+
+
+class SettingsError(BpfdError):
+    """The daemon's configuration file is wrong."""
+
+
+class RuleError(BpfdError):
+    """One or more problems of rule files, all of a file at once.
+
+    `problems` are whole lines, `file:line: key: what is wrong; what to do`.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class PluginError(BpfdError):
+    """A plugin breaks the contract; the text names the plugin and shows the offending part."""
+
+
+class LoadError(BpfdError):
+    """A tracer's program could not be compiled, loaded or attached; the text carries the tracer's name and the cause."""
+
+
+class KernelError(BpfdError):
+    """This machine lacks something that bpfd needs: root, BTF, tracefs."""
+
+
+class ActionError(BpfdError):
+    """An action could not be carried out."""
+
+
+class ApiError(BpfdError):
+    """The daemon could not be reached, or refused a call."""

@@ -1,0 +1,24 @@
+"""The two hooks of a plugin. Only registration goes through pluggy; events never do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from bpfd.plugin import Action, BPFTracer, Tracer
+
+hookspec = pluggy.HookspecMarker("bpfd")
+hookimpl = pluggy.HookimplMarker("bpfd")
+
+
+@hookspec
+def bpfd_register_tracers() -> Iterable[type[Tracer] | type[BPFTracer]]:
+    """Return the plugin's tracer classes."""
+    raise NotImplementedError
+
+
+@hookspec
+def bpfd_register_actions() -> Iterable[type[Action]]:
+    """Return the plugin's action classes."""
+    raise NotImplementedError

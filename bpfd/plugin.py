@@ -1,0 +1,137 @@
+"""The contracts of plugins: Tracer, BPFTracer, Field, Action."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from bpfd.event import Event
+
+FieldType = Literal["string", "s64", "u64", "bool", "address"]
+"""How the kernel part holds a field. All integers are 64 bits wide; an address is 16 bytes, IPv4 mapped into IPv6."""
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A named value of a tracer's events.
+
+    A tracer's fields say how the record in the ring is laid out, what the kernel filter can look at, which names rules
+    may use, and what `bpfd tracers` prints.
+    """
+
+    name: str
+    doc: str
+    type: FieldType = "string"
+    length: int = 256
+    """Strings: how many bytes are kept, the closing NUL included; at most 4096."""
+    show: Callable[[Any], str] | None = None
+    """Turns the kernel's value (bytes for strings, int for numbers) into the text of the event; None: as it is."""
+    also: str = ""
+    """The name of a string field that a rule on this one is judged against too."""
+    optional: bool = False
+    """Leave the field out of the event where it is empty or 0."""
+    example: str = ""
+
+    @property
+    def is_string(self) -> bool:
+        return self.type == "string"
+
+
+class Emit(Protocol):
+    """How a tracer without BPF hands over an event. Never blocks; False if the queue was full and the event counted as lost.
+
+    May be called from any thread. What is left out is filled in: the time is now, the process is none (0).
+    """
+
+    def __call__(
+        self,
+        data: Mapping[str, str],
+        *,
+        time: int = 0,
+        pid: int = 0,
+        tid: int = 0,
+        ppid: int = 0,
+        uid: int = 0,
+        gid: int = 0,
+        command: str = "",
+        return_value: int = 0,
+        container_id: str = "",
+    ) -> bool: ...
+
+
+class Tracer(ABC):
+    """Turns what it watches into events of one kind. The docstring's first line is its line in `bpfd tracers`."""
+
+    name: ClassVar[str]
+    fields: ClassVar[tuple[Field, ...]] = ()
+
+    @abstractmethod
+    def start(self, emit: Emit) -> None:
+        """Begin to emit; called once, on the daemon's main thread. Return at once: start threads of your own.
+
+        An exception here is reported for this tracer alone.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End, and join every thread that `start` made, within a second."""
+
+
+class BPFTracer:
+    """A tracer whose events come from a BPF program.
+
+    The daemon compiles `program` in a child process, with the record's layout generated from `fields`; see
+    `bpfd/kernel/filter.h` for what the C side may call. Subclasses hold no state and need no methods.
+    """
+
+    name: ClassVar[str]
+    fields: ClassVar[tuple[Field, ...]] = ()
+    program: ClassVar[Path]
+    """The C file."""
+    probes: ClassVar[tuple[str, ...]] = ()
+    """What it attaches to, for people: `tracepoint:syscalls:sys_exit_open`."""
+    ring_bytes: ClassVar[int] = 1 << 20
+    """The ring buffer's size in bytes, a power of two and a multiple of the page size. It counts as resident memory."""
+
+    @classmethod
+    def settle(cls, data: dict[str, str], return_value: int) -> None:
+        """Finish an event's data in place, for what the C side can't do. Hot path: called for each event that has it overridden."""
+
+
+AnyTracer = Tracer | BPFTracer
+
+
+class Action(ABC):
+    """Reacts to events that matched. The docstring's first line is its line in `bpfd actions`.
+
+    An action is made once, from its table in the configuration. `act` is called on a worker thread, one event at a
+    time, never on the event path; an exception is logged and counted and stops nothing.
+    """
+
+    name: ClassVar[str]
+    responds: ClassVar[bool] = False
+    """True: acts on the process or container, now or never. False: tells somebody."""
+    settings: ClassVar[Mapping[str, str]] = {}
+    """The keys of its table in the configuration, each with a line that says what it does."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """`settings` holds declared keys only. Raise `ActionError` for a wrong value, naming the key."""
+
+    @abstractmethod
+    def act(self, event: Event) -> None:
+        """React to `event`; `event.rule` names the rule."""
+
+    def act_on_batch(self, events: list[Event]) -> None:
+        """React to many at once, oldest first. Override where that is cheaper; called by notifiers' workers."""
+        for event in events:
+            self.act(event)
+
+    def close(self) -> None:
+        """Give back what the action holds; called once, after the last `act`."""

@@ -1,0 +1,1 @@
+"""The rule language: it knows no kernel and no daemon."""
