@@ -57,6 +57,8 @@ class Event(NamedTuple):
     rule: str = ""
     """The name of the rule that matched; empty if the tracer has no rule and passes everything."""
     host: str = ""
+    start: int = 0
+    """When the process (its thread-group leader) started: nanoseconds of the boot clock; 0: not known."""
 
     @property
     def tgid(self) -> int:
