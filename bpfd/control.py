@@ -74,11 +74,12 @@ class Control(Protocol):
     def create_rule(self, toml: str, source: str, replace: bool) -> Rule:
         """Add one rule; it is in force when this returns, and kept over a restart.
 
-        Raises `RuleError` (bad rule, or name in use without `replace`), `LoadError` (the tracer does not load).
+        `source` stands in messages, and its stem names a rule that has no name. Raises `RuleError` (bad rule),
+        `RuleExistsError` (name in use without `replace`), `LoadError` (the tracer does not load).
         """
 
     def remove_rule(self, name: str, tracer: str = "") -> None:
-        """Raises `RuleError` if there is no rule of that name (and tracer, if given)."""
+        """Raises `RuleNotFoundError` if there is no rule of that name (and tracer, if given)."""
 
     def list_rules(self) -> list[RuleStatus]: ...
 

@@ -28,6 +28,14 @@ class RuleError(BpfdError):
         super().__init__("\n".join(self.problems))
 
 
+class RuleExistsError(RuleError):
+    """A rule of that name exists, and its replacement was not asked for."""
+
+
+class RuleNotFoundError(RuleError):
+    """There is no rule of that name (and tracer)."""
+
+
 class PluginError(BpfdError):
     """A plugin breaks the contract; the text names the plugin and shows the offending part."""
 

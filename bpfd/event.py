@@ -96,7 +96,10 @@ def utf8(text: str) -> str:
     r"""`text` with each byte that was not UTF-8 written as `\xNN`, so that any encoder takes it."""
     if text.isascii():
         return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte, from JSON of somebody else
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def printable(text: str) -> str:

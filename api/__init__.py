@@ -1,0 +1,1 @@
+"""The gRPC API: `bpfd.v1`, the first bpfd's own service `grpc.API`, health and reflection."""

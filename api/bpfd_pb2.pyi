@@ -1,0 +1,276 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CreateRuleRequest(_message.Message):
+    __slots__ = ("toml", "source", "replace")
+    TOML_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    REPLACE_FIELD_NUMBER: _ClassVar[int]
+    toml: str
+    source: str
+    replace: bool
+    def __init__(self, toml: _Optional[str] = ..., source: _Optional[str] = ..., replace: _Optional[bool] = ...) -> None: ...
+
+class CreateRuleResponse(_message.Message):
+    __slots__ = ("rule",)
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    rule: Rule
+    def __init__(self, rule: _Optional[_Union[Rule, _Mapping]] = ...) -> None: ...
+
+class RemoveRuleRequest(_message.Message):
+    __slots__ = ("name", "tracer")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TRACER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    tracer: str
+    def __init__(self, name: _Optional[str] = ..., tracer: _Optional[str] = ...) -> None: ...
+
+class RemoveRuleResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListRulesRequest(_message.Message):
+    __slots__ = ("with_toml",)
+    WITH_TOML_FIELD_NUMBER: _ClassVar[int]
+    with_toml: bool
+    def __init__(self, with_toml: _Optional[bool] = ...) -> None: ...
+
+class ListRulesResponse(_message.Message):
+    __slots__ = ("rules",)
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    rules: _containers.RepeatedCompositeFieldContainer[RuleStatus]
+    def __init__(self, rules: _Optional[_Iterable[_Union[RuleStatus, _Mapping]]] = ...) -> None: ...
+
+class Rule(_message.Message):
+    __slots__ = ("name", "tracer", "actions", "container_runtimes", "filter_events", "source", "toml")
+    class FilterEventsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Values
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Values, _Mapping]] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TRACER_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_RUNTIMES_FIELD_NUMBER: _ClassVar[int]
+    FILTER_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TOML_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    tracer: str
+    actions: _containers.RepeatedScalarFieldContainer[str]
+    container_runtimes: _containers.RepeatedScalarFieldContainer[str]
+    filter_events: _containers.MessageMap[str, Values]
+    source: str
+    toml: str
+    def __init__(self, name: _Optional[str] = ..., tracer: _Optional[str] = ..., actions: _Optional[_Iterable[str]] = ..., container_runtimes: _Optional[_Iterable[str]] = ..., filter_events: _Optional[_Mapping[str, Values]] = ..., source: _Optional[str] = ..., toml: _Optional[str] = ...) -> None: ...
+
+class Values(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RuleStatus(_message.Message):
+    __slots__ = ("name", "tracer", "rule", "source", "problem", "matched")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TRACER_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    tracer: str
+    rule: Rule
+    source: str
+    problem: str
+    matched: int
+    def __init__(self, name: _Optional[str] = ..., tracer: _Optional[str] = ..., rule: _Optional[_Union[Rule, _Mapping]] = ..., source: _Optional[str] = ..., problem: _Optional[str] = ..., matched: _Optional[int] = ...) -> None: ...
+
+class LiveTraceRequest(_message.Message):
+    __slots__ = ("rule", "tracer")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    TRACER_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    tracer: str
+    def __init__(self, rule: _Optional[str] = ..., tracer: _Optional[str] = ...) -> None: ...
+
+class LiveTraceResponse(_message.Message):
+    __slots__ = ("lost", "events")
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    lost: int
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    def __init__(self, lost: _Optional[int] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("time", "host", "rule", "tracer", "pid", "tgid", "tid", "ppid", "uid", "gid", "command", "return_value", "container_id", "container_runtime", "container", "data")
+    class DataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    TRACER_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    TGID_FIELD_NUMBER: _ClassVar[int]
+    TID_FIELD_NUMBER: _ClassVar[int]
+    PPID_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    GID_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    RETURN_VALUE_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    time: int
+    host: str
+    rule: str
+    tracer: str
+    pid: int
+    tgid: int
+    tid: int
+    ppid: int
+    uid: int
+    gid: int
+    command: str
+    return_value: int
+    container_id: str
+    container_runtime: str
+    container: Container
+    data: _containers.ScalarMap[str, str]
+    def __init__(self, time: _Optional[int] = ..., host: _Optional[str] = ..., rule: _Optional[str] = ..., tracer: _Optional[str] = ..., pid: _Optional[int] = ..., tgid: _Optional[int] = ..., tid: _Optional[int] = ..., ppid: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., command: _Optional[str] = ..., return_value: _Optional[int] = ..., container_id: _Optional[str] = ..., container_runtime: _Optional[str] = ..., container: _Optional[_Union[Container, _Mapping]] = ..., data: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Container(_message.Message):
+    __slots__ = ("name", "image", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    image: str
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., image: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class ListTracersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListTracersResponse(_message.Message):
+    __slots__ = ("tracers",)
+    TRACERS_FIELD_NUMBER: _ClassVar[int]
+    tracers: _containers.RepeatedCompositeFieldContainer[TracerStatus]
+    def __init__(self, tracers: _Optional[_Iterable[_Union[TracerStatus, _Mapping]]] = ...) -> None: ...
+
+class TracerStatus(_message.Message):
+    __slots__ = ("name", "doc", "fields", "probes", "state", "problem", "received", "lost")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DOC_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    PROBES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    doc: str
+    fields: _containers.RepeatedCompositeFieldContainer[Field]
+    probes: _containers.RepeatedScalarFieldContainer[str]
+    state: str
+    problem: str
+    received: int
+    lost: int
+    def __init__(self, name: _Optional[str] = ..., doc: _Optional[str] = ..., fields: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., probes: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., problem: _Optional[str] = ..., received: _Optional[int] = ..., lost: _Optional[int] = ...) -> None: ...
+
+class Field(_message.Message):
+    __slots__ = ("name", "doc", "type", "length", "also", "optional", "example")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DOC_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    ALSO_FIELD_NUMBER: _ClassVar[int]
+    OPTIONAL_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    doc: str
+    type: str
+    length: int
+    also: str
+    optional: bool
+    example: str
+    def __init__(self, name: _Optional[str] = ..., doc: _Optional[str] = ..., type: _Optional[str] = ..., length: _Optional[int] = ..., also: _Optional[str] = ..., optional: _Optional[bool] = ..., example: _Optional[str] = ...) -> None: ...
+
+class ListActionsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListActionsResponse(_message.Message):
+    __slots__ = ("actions",)
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    actions: _containers.RepeatedCompositeFieldContainer[ActionStatus]
+    def __init__(self, actions: _Optional[_Iterable[_Union[ActionStatus, _Mapping]]] = ...) -> None: ...
+
+class ActionStatus(_message.Message):
+    __slots__ = ("name", "doc", "responds", "settings")
+    class SettingsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DOC_FIELD_NUMBER: _ClassVar[int]
+    RESPONDS_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    doc: str
+    responds: bool
+    settings: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., doc: _Optional[str] = ..., responds: _Optional[bool] = ..., settings: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("version", "host", "kernel", "started", "tracers", "counters", "problems")
+    class CountersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    TRACERS_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    host: str
+    kernel: str
+    started: int
+    tracers: _containers.RepeatedCompositeFieldContainer[TracerStatus]
+    counters: _containers.ScalarMap[str, int]
+    problems: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[str] = ..., host: _Optional[str] = ..., kernel: _Optional[str] = ..., started: _Optional[int] = ..., tracers: _Optional[_Iterable[_Union[TracerStatus, _Mapping]]] = ..., counters: _Optional[_Mapping[str, int]] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
