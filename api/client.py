@@ -1,0 +1,139 @@
+"""A client of the daemon: what the commands call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, NoReturn
+
+import grpc
+
+from bpfd.api import bpfd_pb2, bpfd_pb2_grpc, convert
+from bpfd.api.address import Address, check_daemon
+from bpfd.errors import ApiError, BpfdError, LoadError, RuleError, RuleExistsError, RuleNotFoundError
+from bpfd.event import Event
+
+_CHANGE_S = 120.0
+"""A new rule may wait for a compile, and for the compiles of others."""
+_QUESTION_S = 20.0
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 256 << 20),  # ten thousand rules are a long list
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Client:
+    """A connection to the daemon at `address`, closed by `close` or the end of a `with` block. Any thread.
+
+    Each method raises RuleError, LoadError or ApiError with the daemon's text; ApiError too if the daemon is gone.
+    """
+
+    def __init__(self, address: Address) -> None:
+        """Raises ApiError if nobody answers."""
+        self._address = address
+        self._channel = grpc.insecure_channel(address.target, options=_OPTIONS)
+        self._stub = bpfd_pb2_grpc.BpfdStub(self._channel)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection. Idempotent."""
+        self._channel.close()
+
+    def create_rule(self, toml: str, source: str, *, replace: bool = False) -> bpfd_pb2.Rule:
+        """Add a rule from the text of its file; `source` is the file's name."""
+        request = bpfd_pb2.CreateRuleRequest(toml=toml, source=source, replace=replace)
+        response: bpfd_pb2.CreateRuleResponse = self._call(self._stub.CreateRule, request, _CHANGE_S)
+        return response.rule
+
+    def remove_rule(self, name: str, tracer: str = "") -> None:
+        """Raises RuleNotFoundError if there is none of that name."""
+        self._call(self._stub.RemoveRule, bpfd_pb2.RemoveRuleRequest(name=name, tracer=tracer), _CHANGE_S)
+
+    def list_rules(self, *, with_toml: bool = False) -> list[bpfd_pb2.RuleStatus]:
+        """All rules, and files that would be rules but are bad."""
+        request = bpfd_pb2.ListRulesRequest(with_toml=with_toml)
+        response: bpfd_pb2.ListRulesResponse = self._call(self._stub.ListRules, request, _QUESTION_S)
+        return list(response.rules)
+
+    def list_tracers(self) -> list[bpfd_pb2.TracerStatus]:
+        response: bpfd_pb2.ListTracersResponse = self._call(
+            self._stub.ListTracers, bpfd_pb2.ListTracersRequest(), _QUESTION_S
+        )
+        return list(response.tracers)
+
+    def list_actions(self) -> list[bpfd_pb2.ActionStatus]:
+        response: bpfd_pb2.ListActionsResponse = self._call(
+            self._stub.ListActions, bpfd_pb2.ListActionsRequest(), _QUESTION_S
+        )
+        return list(response.actions)
+
+    def status(self) -> bpfd_pb2.GetStatusResponse:
+        response: bpfd_pb2.GetStatusResponse = self._call(
+            self._stub.GetStatus, bpfd_pb2.GetStatusRequest(), _QUESTION_S
+        )
+        return response
+
+    def live_trace(
+        self, rule: str = "", tracer: str = "", *, on_start: Callable[[], None] | None = None
+    ) -> Iterator[tuple[list[Event], int]]:
+        """Events that match from now on, as they come, and how many were lost before them.
+
+        `on_start` is called once the daemon queues events for this client. Ends with ApiError when the daemon stops.
+        """
+        call = self._stub.LiveTrace(bpfd_pb2.LiveTraceRequest(rule=rule, tracer=tracer))
+        try:
+            call.initial_metadata()
+            if on_start is not None and call.is_active():
+                on_start()
+            for message in call:
+                yield [convert.event_from_v1(event) for event in message.events], message.lost
+        except grpc.RpcError as error:
+            self._fail(error)
+        finally:
+            call.cancel()
+
+    def _call(self, method: Any, request: Any, timeout_s: float) -> Any:
+        try:
+            return method(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            self._fail(error)
+
+    def _fail(self, error: Any) -> NoReturn:
+        """Raise what the daemon raised."""
+        code, text = error.code(), error.details() or ""
+        raise _error(self._address, code, text) from None
+
+
+def connect(address: Address, timeout_s: float = 3.0) -> Client:
+    """A client, once somebody answers at `address`. The caller closes it. Raises ApiError, which says what to do."""
+    check_daemon(address, timeout_s)
+    return Client(address)
+
+
+_RULE_ERRORS: dict[grpc.StatusCode, type[RuleError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: RuleError,
+    grpc.StatusCode.ALREADY_EXISTS: RuleExistsError,
+    grpc.StatusCode.NOT_FOUND: RuleNotFoundError,
+}
+
+
+def _error(address: Address, code: grpc.StatusCode, text: str) -> BpfdError:
+    if code in _RULE_ERRORS:
+        return _RULE_ERRORS[code](text.split("\n"))
+    if code is grpc.StatusCode.FAILED_PRECONDITION:
+        return LoadError(text)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return ApiError(f"{address}: the connection ended: {text}; see whether bpfd daemon runs")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ApiError(f"{address}: no answer in time; see the daemon's log")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return ApiError(f"{address}: whoever answers there is no bpfd of this version; see --grpc-addr")
+    return ApiError(f"{address}: {text}")
