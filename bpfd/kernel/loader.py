@@ -1,0 +1,121 @@
+"""The child that compiles, loads and attaches one program, hands over the descriptors and ends.
+
+    python3 loader.py FD
+
+FD is a Unix socket. The job comes in as one line of JSON; the answer goes back as one line of JSON, with the
+descriptors in its order. This file runs as a program of its own, imports nothing of bpfd, and is the only one that
+imports bcc: LLVM and the memory that it takes (150 MB) end with it. What the compiler and the verifier say goes to
+standard error.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+FDS_A_MESSAGE = 200
+"""Below SCM_MAX_FD, 253 (include/net/scm.h)."""
+CLONE_NEWNS = 0x00020000
+MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000
+PR_SET_PDEATHSIG = 1
+DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
+
+
+def main() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    with socket.socket(fileno=int(sys.argv[1])) as peer:
+        with peer.makefile("r", encoding="utf-8") as lines:
+            job = json.loads(lines.readline())
+        see_tracefs(libc)
+        answer, fds = load(job)
+        peer.sendall(json.dumps(answer).encode() + b"\n")
+        for at in range(0, len(fds), FDS_A_MESSAGE):
+            part = array.array("i", fds[at : at + FDS_A_MESSAGE])
+            peer.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, part)])
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def see_tracefs(libc: Any) -> None:
+    """Mount debugfs where libbcc looks for it, in a mount namespace of this child's own: the machine stays as it is."""
+    if Path("/sys/kernel/debug/tracing/events").is_dir():
+        return
+    if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
+        return
+    libc.mount(b"none", b"/sys/kernel/debug", b"debugfs", 0, None)
+    if Path("/sys/kernel/debug/tracing/events").is_dir():
+        return
+    libc.mount(b"none", b"/sys/kernel/debug", b"tmpfs", 0, None)
+    Path("/sys/kernel/debug/tracing").mkdir(exist_ok=True)
+    libc.mount(b"/sys/kernel/tracing", b"/sys/kernel/debug/tracing", None, MS_BIND, None)
+
+
+def load(job: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """Compile `job["text"]`; its probes attach by their names. Raises what bcc raises: the parent shows it whole."""
+    os.environ["BCC_KERNEL_SOURCE"] = job["headers"]
+    bcc = import_bcc()
+    bpf = bcc.BPF(text=job["text"], cflags=job["cflags"])
+    maps = describe_maps(bcc, bpf)
+    programs = {name.decode(): function.fd for name, function in bpf.funcs.items()}
+    links = attached(bpf)
+    answer = {
+        "maps": [{key: value for key, value in entry.items() if key != "fd"} for entry in maps],
+        "programs": list(programs),
+        "links": len(links),
+    }
+    return answer, [entry["fd"] for entry in maps] + list(programs.values()) + links
+
+
+def import_bcc() -> Any:
+    """bcc belongs to the system's Python; a virtual environment does not see it."""
+    try:
+        import bcc
+    except ImportError:
+        sys.path.append(DEBIAN_PACKAGES)
+        try:
+            import bcc
+        except ImportError:
+            raise SystemExit("bcc is missing; install it with: apt-get install python3-bpfcc") from None
+    if not hasattr(bcc, "BPF"):
+        raise SystemExit("the installed package bcc is another one of that name; pip uninstall bcc")
+    return bcc
+
+
+def describe_maps(bcc: Any, bpf: Any) -> list[dict[str, Any]]:
+    library, module = bcc.libbcc.lib, bpf.module
+    library.bpf_table_name.restype = ctypes.c_char_p
+    entries = []
+    for number in range(library.bpf_num_tables(module)):
+        entries.append(
+            {
+                "name": library.bpf_table_name(module, number).decode(),
+                "fd": library.bpf_table_fd_id(module, number),
+                "type": library.bpf_table_type_id(module, number),
+                "key_size": library.bpf_table_key_size_id(module, number),
+                "value_size": library.bpf_table_leaf_size_id(module, number),
+                "max_entries": library.bpf_table_max_entries_id(module, number),
+            }
+        )
+    return entries
+
+
+def attached(bpf: Any) -> list[int]:
+    """The descriptors that keep the probes attached: they end with the last process that holds them."""
+    links: list[int] = []
+    for name in ("tracepoint_fds", "raw_tracepoint_fds", "uprobe_fds", "kprobe_fds"):
+        links.extend(getattr(bpf, name, {}).values())
+    for fds in getattr(bpf, "open_perf_events", {}).values():
+        links.extend(fds.values())
+    return links
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+/* Names the file that a path leads to, as the kernel sees it: from its directory entry up through the mounts to the
+ * root of the mount namespace. Nothing in user memory is trusted, so relative names, "..", symbolic links and
+ * /proc/self/root cannot hide a file.
+ *
+ * The string is written backwards, the last name first, into the field's place; it ends where the place has half its
+ * size. What does not fit, or lies deeper than BPFD_PATH_DEPTH names and mounts, is cut at the front and begins with "...".
+ * The verifier's time grows with the square of that depth: 64 takes it 0.1 s, 256 takes 0.7 s.
+ */
+#define BPFD_PATH_DEPTH 64
+
+struct bpfd_walk {
+  struct mount *mount;
+  struct dentry *dentry;
+};
+
+static __always_inline struct mount *bpfd_mount_of(struct vfsmount *mnt) {
+  return (struct mount *)((char *)mnt - __builtin_offsetof(struct mount, mnt));
+}
+
+/* Where the file's mount shows only a part of its file system: a bind mount, a container's volume. */
+static __always_inline bool bpfd_is_bind_mount(struct path *path) {
+  struct dentry *shown, *whole;
+  struct super_block *super;
+  bpfd_read(shown, path->mnt->mnt_root);
+  bpfd_read(super, path->mnt->mnt_sb);
+  bpfd_read(whole, super->s_root);
+  return shown != whole;
+}
+
+/* Prepend the names from `dentry` up to the root; `mount` NULL: up to the file system's own root.
+ * `begin` says where the string begins, at most `limit`, and is moved. It lives in a map because the verifier knows
+ * nothing of what is there, and so takes each round of the loop to be like the one before. */
+static __always_inline void bpfd_prepend(char *place, u64 limit, u16 *begin, struct mount *mount,
+                                         struct dentry *dentry) {
+  struct dentry *parent, *shown;
+  struct mount *above;
+  struct qstr name;
+  u64 at;
+#pragma nounroll
+  for (int depth = 0; depth < BPFD_PATH_DEPTH; depth++) {
+    bpfd_read(parent, dentry->d_parent);
+    shown = 0;
+    if (mount)
+      bpfd_read(shown, mount->mnt.mnt_root);
+    if (dentry == shown || dentry == parent) {
+      if (!mount)
+        return;
+      bpfd_read(above, mount->mnt_parent);
+      if (above == mount)
+        return;
+      bpfd_read(dentry, mount->mnt_mountpoint);
+      mount = above;
+      continue;
+    }
+    bpfd_read(name, dentry->d_name);
+    u64 length = name.len;
+    bpfd_barrier(length);
+    length &= 255;
+    at = *begin;
+    bpfd_barrier(at);
+    if (at > limit || at < length + 4)
+      break;
+    at -= length;
+    bpfd_barrier(at);
+    if (at > limit || at == 0)
+      break;
+    bpf_probe_read_kernel(place + at, length, name.name);
+    place[at - 1] = '/';
+    *begin = at - 1;
+    dentry = parent;
+  }
+  at = *begin;
+  bpfd_barrier(at);
+  if (at > limit || at < 3)
+    return;
+  place[at - 1] = place[at - 2] = place[at - 3] = '.';
+  *begin = at - 3;
+}
+
+/* A file that has no path (memfd, pipe) is called by its own name; the root is "/". */
+static __always_inline void bpfd_own_name(char *place, u64 limit, u16 *begin, struct dentry *dentry) {
+  struct qstr name;
+  bpfd_read(name, dentry->d_name);
+  u64 length = name.len;
+  bpfd_barrier(length);
+  length &= 255;
+  u64 at = limit - length;
+  bpfd_barrier(at);
+  if (at > limit || at == 0)
+    return;
+  bpf_probe_read_kernel(place + at, length, name.name);
+  if (place[at] != '/') {
+    at -= 1;
+    place[at] = '/';
+  }
+  *begin = at;
+}
+
+#define bpfd_begin_path(e, field) ((e)->bpfd_start[BPFD_NUMBER_##field] = BPFD_LENGTH_##field - 1)
+#define bpfd_end_path(e, field)                                                                                      \
+  ((e)->bpfd_length[BPFD_NUMBER_##field] = BPFD_LENGTH_##field - 1 - (e)->bpfd_start[BPFD_NUMBER_##field])
+
+/* The path of `path` (a kernel struct path, copied) in the mount namespace's view. */
+#define bpfd_path_string(e, field, path)                                                                             \
+  {                                                                                                                  \
+    u64 limit = bpfd_begin_path(e, field);                                                                           \
+    u16 *begin = &(e)->bpfd_start[BPFD_NUMBER_##field];                                                              \
+    bpfd_prepend((e)->field, limit, begin, bpfd_mount_of((path).mnt), (path).dentry);                                \
+    if (*begin == limit)                                                                                             \
+      bpfd_own_name((e)->field, limit, begin, (path).dentry);                                                        \
+    bpfd_end_path(e, field);                                                                                         \
+  }
+
+/* The path of `path` inside its own file system. */
+#define bpfd_origin_string(e, field, path)                                                                           \
+  {                                                                                                                  \
+    u64 limit = bpfd_begin_path(e, field);                                                                           \
+    bpfd_prepend((e)->field, limit, &(e)->bpfd_start[BPFD_NUMBER_##field], 0, (path).dentry);                        \
+    bpfd_end_path(e, field);                                                                                         \
+  }

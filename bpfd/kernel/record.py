@@ -1,0 +1,155 @@
+"""How an event lies in the ring: one layout, made from a tracer's fields, for the C side and for the decoder.
+
+    header | one number of 8 bytes a numeric field, 16 bytes an address | a u16 length a string | the strings, packed
+
+The C side fills `struct bpfd_event`, which begins with that layout and goes on with a place for each string.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bpfd.event import Container, Event
+from bpfd.plugin import BPFTracer, Field
+
+HEADER = (
+    ("u64", "time", "Q"),
+    ("u64", "cgroup", "Q"),
+    ("u64", "start", "Q"),
+    ("u64", "candidates", "Q"),
+    ("s64", "return_value", "q"),
+    ("u32", "pid", "I"),
+    ("u32", "tid", "I"),
+    ("u32", "ppid", "I"),
+    ("u32", "uid", "I"),
+    ("u32", "gid", "I"),
+    ("u32", "reserved", "I"),
+    ("char", "command[16]", "16s"),
+)
+"""C type, C name, struct code of what every record begins with. Offsets are naturally aligned: no padding."""
+
+_C_TYPE = {"s64": "s64", "u64": "u64", "bool": "u64", "address": "u8"}
+_CODE = {"s64": "q", "u64": "Q", "bool": "Q", "address": "16s"}
+
+Clock = Callable[[], int]
+"""What to add to the kernel's monotonic nanoseconds to have wall-clock nanoseconds."""
+Lookup = Callable[[int], Container]
+Decoder = Callable[[bytes], tuple[Event, int]]
+"""From a record to the event and its candidates."""
+
+
+def numbers(fields: tuple[Field, ...]) -> Iterator[Field]:
+    return (field for field in fields if not field.is_string)
+
+
+def strings(fields: tuple[Field, ...]) -> Iterator[Field]:
+    return (field for field in fields if field.is_string)
+
+
+def c_declarations(fields: tuple[Field, ...]) -> str:
+    """The C text that says the layout: `struct bpfd_event`, the fields' numbers, and `bpfd_pack`."""
+    wire = [f"  {kind} {name};" for kind, name, _ in HEADER]
+    wire += [f"  {_C_TYPE[f.type]} {f.name}{'[16]' if f.type == 'address' else ''};" for f in numbers(fields)]
+    text = list(strings(fields))
+    total = sum(field.length for field in text) + 8
+    places = [f"  char {field.name}[{2 * field.length}];" for field in text]
+    lines = [
+        "struct bpfd_event {",
+        *wire,
+        f"  u16 bpfd_length[{max(len(text), 1)}];",
+        f"  char bpfd_packed[{total}];",
+        f"  u16 bpfd_start[{max(len(text), 1)}];",
+        *places,
+        "};",
+    ]
+    for number, field in enumerate(text):
+        lines.append(f"#define BPFD_NUMBER_{field.name} {number}")
+        lines.append(f"#define BPFD_LENGTH_{field.name} {field.length}")
+    lines.append(f"#define BPFD_STRINGS {len(text)}")
+    lines.append("#define BPFD_PACK_STRINGS(e, at) " + " ".join(f"BPFD_PACK(e, at, {f.name})" for f in text))
+    lines.append("#define BPFD_CLEAR_NUMBERS(e) " + " ".join(_clear(f) for f in numbers(fields)))
+    return "\n".join(lines) + "\n"
+
+
+def _clear(field: Field) -> str:
+    if field.type == "address":
+        return f"__builtin_memset((e)->{field.name}, 0, 16);"
+    return f"(e)->{field.name} = 0;"
+
+
+def layout(fields: tuple[Field, ...]) -> struct.Struct:
+    """The fixed part of a record, little or big endian as this machine is."""
+    codes = "".join(code for _, _, code in HEADER) + "".join(_CODE[f.type] for f in numbers(fields))
+    return struct.Struct("=" + codes + "H" * max(sum(1 for _ in strings(fields)), 1))
+
+
+def make_decoder(tracer: type[BPFTracer], container_of: Lookup, clock: Clock, host: str) -> Decoder:
+    """The decoder of a tracer's records. Hot path, event thread only: it allocates the event and nothing else.
+
+    Text is decoded with `surrogateescape`; a value that is left out of the event because it is empty is one of an
+    `optional` field.
+    """
+    fields = tracer.fields
+    fixed = layout(fields)
+    unpack, begin, head = fixed.unpack_from, fixed.size, len(HEADER)
+    number_plan = [(head + at, f.name, f.show or _SHOW[f.type], f.optional) for at, f in enumerate(numbers(fields))]
+    length_at = head + len(number_plan)
+    text_plan = [(length_at + at, f.name, f.show or _decode, f.optional) for at, f in enumerate(strings(fields))]
+    settle = tracer.settle if tracer.settle.__func__ is not BPFTracer.settle.__func__ else None  # type: ignore[attr-defined]
+    commands: dict[bytes, str] = {}
+    name, new_event = tracer.name, tuple.__new__
+
+    def decode(record: bytes) -> tuple[Event, int]:
+        values = unpack(record)
+        time, cgroup, start, candidates, result, pid, tid, ppid, uid, gid, _, command = values[:12]
+        data: dict[str, str] = {}
+        at = begin
+        for index, key, show, optional in text_plan:
+            end = at + values[index]
+            raw = record[at:end]
+            at = end
+            if raw or not optional:
+                data[key] = show(raw)
+        for index, key, show, optional in number_plan:
+            number = values[index]
+            if number or not optional:
+                data[key] = show(number)
+        if settle is not None:
+            settle(data, result)
+        text = commands.get(command)
+        if text is None:
+            text = _remember(commands, command)
+        event = new_event(
+            Event,
+            (time + clock(), name, pid, tid, ppid, uid, gid, text, result, data, container_of(cgroup), "", host, start),
+        )
+        return event, candidates
+
+    return decode
+
+
+def _decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _address(raw: bytes) -> str:
+    address = ipaddress.IPv6Address(raw)
+    return str(address.ipv4_mapped or address)
+
+
+def _bool(number: int) -> str:
+    return "true" if number else "false"
+
+
+_SHOW: dict[str, Callable[[Any], str]] = {"s64": str, "u64": str, "bool": _bool, "address": _address}
+
+
+def _remember(commands: dict[bytes, str], command: bytes) -> str:
+    """Decode a command once; programs are few. The memory is bounded: a process may call itself anything."""
+    if len(commands) >= 4096:
+        commands.clear()
+    text = commands[command] = _decode(command.split(b"\0", 1)[0])
+    return text

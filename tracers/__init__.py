@@ -1,0 +1,16 @@
+"""The built-in tracers. They register as anybody's do."""
+
+from __future__ import annotations
+
+from bpfd.hookspecs import hookimpl
+from bpfd.plugin import AnyTracer
+from bpfd.tracers.exec import ExecTracer
+from bpfd.tracers.open import OpenTracer
+
+DEFAULT = ("exec", "open")
+"""What loads when there is no rule at all."""
+
+
+@hookimpl
+def bpfd_register_tracers() -> list[type[AnyTracer]]:
+    return [ExecTracer, OpenTracer]

@@ -1,0 +1,58 @@
+"""Programs that are started: every execve and execveat, whether or not it succeeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bpfd.plugin import BPFTracer, Field
+
+CUT = "…"
+"""Marks arguments of which the rest was left out."""
+
+
+def joined(raw: bytes) -> str:
+    """Arguments, each ended by a NUL in memory, with spaces between."""
+    return raw.replace(b"\0", b" ").decode("utf-8", "surrogateescape")
+
+
+class ExecTracer(BPFTracer):
+    """Programs that are started, successfully or not, with their arguments.
+
+    Success is seen at sched:sched_process_exec, when the new program is in place: whatever thread called, by name or by
+    descriptor, the 32-bit calls too. `command` is the new program's. Failures are seen at the exits of execve and
+    execveat, with the caller's `command`; it misses failures of 32-bit programs, which the kernel's system-call
+    tracepoints leave out.
+    """
+
+    name = "exec"
+    fields = (
+        Field(
+            "filename",
+            "the program as it was asked for; /dev/fd/N where it was asked for by descriptor",
+            length=4096,
+            example="/usr/bin/cat",
+        ),
+        Field("argv", "the arguments, joined with spaces", length=8192, show=joined, example="cat /etc/shadow"),
+        Field("argv_truncated", "the arguments were longer than is kept", type="bool", optional=True, example="true"),
+        Field(
+            "path",
+            "on success the path of the file that runs, the interpreter of a script",
+            length=4096,
+            optional=True,
+            example="/usr/bin/cat",
+        ),
+        Field("cwd", "the working directory", length=4096, example="/root"),
+        Field("parent", "the parent's command", length=16, example="bash"),
+    )
+    program = Path(__file__).with_name("exec.c")
+    probes = (
+        "tracepoint:sched:sched_process_exec",
+        "tracepoint:syscalls:sys_exit_execve",
+        "tracepoint:syscalls:sys_exit_execveat",
+    )
+
+    @classmethod
+    def settle(cls, data: dict[str, str], return_value: int) -> None:
+        """Mark arguments that were cut."""
+        if "argv_truncated" in data:
+            data["argv"] += CUT

@@ -1,0 +1,100 @@
+#include "filter.h"
+#include "arguments.h"
+#include "path.h"
+
+/* The file behind a descriptor of the current process. */
+static __always_inline bool file_of(int descriptor, struct path *path) {
+  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+  struct files_struct *files;
+  struct fdtable *table;
+  struct file **open_files, *file = 0;
+  bpfd_read(files, task->files);
+  bpfd_read(table, files->fdt);
+  bpfd_read(open_files, table->fd);
+  bpfd_read(file, open_files[descriptor]);
+  if (!file)
+    return false;
+  return !bpfd_read(*path, file->f_path);
+}
+
+/* The directory that a relative name starts from. */
+static __always_inline bool directory_of(int descriptor, struct path *path) {
+  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+  struct fs_struct *fs;
+  if (descriptor >= 0)
+    return file_of(descriptor, path);
+  bpfd_read(fs, task->fs);
+  return !bpfd_read(*path, fs->pwd);
+}
+
+static __always_inline void name_opened(struct bpfd_event *e, int descriptor) {
+  struct path path;
+  if (!file_of(descriptor, &path))
+    return;
+  bpfd_path_string(e, path, path);
+  if (bpfd_is_bind_mount(&path))
+    bpfd_origin_string(e, origin, path);
+}
+
+/* What was asked for, made absolute: the directory and the name. */
+static __always_inline void name_missing(struct bpfd_event *e, int directory) {
+  struct path path;
+  u64 limit = bpfd_begin_path(e, path), length = e->bpfd_length[BPFD_NUMBER_filename];
+  u16 *begin = &e->bpfd_start[BPFD_NUMBER_path];
+  bpfd_barrier(length);
+  if (length >= BPFD_LENGTH_filename || length == limit)
+    return;
+  u64 at = limit - length;
+  bpfd_barrier(at);
+  if (at > limit || at == 0)
+    return;
+  bpf_probe_read_kernel(e->path + at, length, e->filename);
+  if (e->filename[0] != '/' && directory_of(directory, &path)) {
+    e->path[at - 1] = '/';
+    *begin = at - 1;
+    bpfd_prepend(e->path, limit, begin, bpfd_mount_of(path.mnt), path.dentry);
+  } else
+    *begin = at;
+  bpfd_end_path(e, path);
+}
+
+static __always_inline int opened(void *args, long result, int directory, const void *name, u64 flags, u64 mode) {
+  struct bpfd_event *e = bpfd_begin();
+  if (!e)
+    return 0;
+  bpfd_user_string(e, filename, name);
+  e->return_value = result;
+  e->flags = flags;
+  e->mode = mode;
+  if (result >= 0)
+    name_opened(e, result);
+  else
+    name_missing(e, directory);
+  return bpfd_submit(args, e);
+}
+
+#define AT_FDCWD -100
+#define O_CREAT_WRONLY_TRUNC 01101
+
+TRACEPOINT_PROBE(syscalls, sys_exit_openat) {
+  return opened(args, args->ret, bpfd_argument(0), (void *)bpfd_argument(1), (u32)bpfd_argument(2),
+                (u16)bpfd_argument(3));
+}
+
+TRACEPOINT_PROBE(syscalls, sys_exit_openat2) {
+  struct open_how how = {};
+  bpf_probe_read_user(&how, sizeof(how), (void *)bpfd_argument(2));
+  return opened(args, args->ret, bpfd_argument(0), (void *)bpfd_argument(1), how.flags, how.mode);
+}
+
+#ifdef BPFD_HAS_sys_exit_open
+TRACEPOINT_PROBE(syscalls, sys_exit_open) {
+  return opened(args, args->ret, AT_FDCWD, (void *)bpfd_argument(0), (u32)bpfd_argument(1), (u16)bpfd_argument(2));
+}
+#endif
+
+#ifdef BPFD_HAS_sys_exit_creat
+TRACEPOINT_PROBE(syscalls, sys_exit_creat) {
+  return opened(args, args->ret, AT_FDCWD, (void *)bpfd_argument(0), O_CREAT_WRONLY_TRUNC, (u16)bpfd_argument(1));
+}
+#endif

@@ -1,0 +1,89 @@
+"""Files that are opened: open, openat, openat2 and creat, whether or not they succeed."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from pathlib import Path
+
+from bpfd.plugin import BPFTracer, Field
+
+_ACCESS = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE")
+_COMPOUND = (("O_SYNC", os.O_SYNC), ("O_TMPFILE", os.O_TMPFILE))
+_FLAGS = tuple(
+    (name, getattr(os, name))
+    for name in (
+        "O_APPEND O_ASYNC O_CLOEXEC O_CREAT O_DIRECT O_DIRECTORY O_DSYNC O_EXCL O_LARGEFILE O_NOATIME O_NOCTTY "
+        "O_NOFOLLOW O_NONBLOCK O_PATH O_TRUNC"
+    ).split()
+    if getattr(os, name)
+)
+_shown: dict[int, str] = {}
+
+
+def flags_text(flags: int) -> str:
+    """`flags` of open(2) as the names that a program would write: `O_WRONLY|O_CREAT|O_TRUNC`."""
+    text = _shown.get(flags)
+    if text is None:
+        if len(_shown) >= 4096:
+            _shown.clear()
+        text = _shown[flags] = "|".join(_flag_names(flags))
+    return text
+
+
+def _flag_names(flags: int) -> list[str]:
+    names = [_ACCESS[flags & os.O_ACCMODE]]
+    rest = flags & ~os.O_ACCMODE
+    for name, bits in _COMPOUND + _FLAGS:
+        if rest & bits == bits:
+            names.append(name)
+            rest &= ~bits
+    if rest:
+        names.append(hex(rest))
+    return names
+
+
+class OpenTracer(BPFTracer):
+    """Files that are opened, successfully or not.
+
+    Attaches to the calls' exits: there the kernel has read the file's name, so that it is in memory, and the descriptor
+    leads to the file that was really opened. It misses what bypasses these calls: io_uring, open_by_handle_at, and
+    32-bit programs, whose calls the kernel's system-call tracepoints leave out (arch_trace_is_compat_syscall in
+    arch/x86/include/asm/ftrace.h).
+    """
+
+    name = "open"
+    fields = (
+        Field("filename", "the name as the program passed it", length=4096, example="../etc/shadow"),
+        Field(
+            "path",
+            "on success the path of the file really opened, in the view of its mount namespace; on failure the name "
+            "made absolute. A rule on it is judged against origin too",
+            length=4096,
+            also="origin",
+            example="/etc/shadow",
+        ),
+        Field(
+            "origin",
+            "where a bind mount shows the file elsewhere: its path in its own file system",
+            length=4096,
+            optional=True,
+            example="/var/lib/data/shadow",
+        ),
+        Field("flags", "how it was opened", type="u64", show=flags_text, example="O_RDONLY|O_CLOEXEC"),
+        Field("mode", "the permissions asked for a new file, octal", type="u64", show="{:04o}".format, example="0644"),
+    )
+    program = Path(__file__).with_name("open.c")
+    probes = (
+        "tracepoint:syscalls:sys_exit_openat",
+        "tracepoint:syscalls:sys_exit_openat2",
+        "tracepoint:syscalls:sys_exit_open?",
+        "tracepoint:syscalls:sys_exit_creat?",
+    )
+    ring_bytes = 4 << 20
+
+    @classmethod
+    def settle(cls, data: dict[str, str], return_value: int) -> None:
+        """A failed call's path is what the program said: take out its `.` and `..`, as far as names alone tell."""
+        if return_value < 0:
+            data["path"] = posixpath.normpath(data["path"])
