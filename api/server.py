@@ -76,7 +76,9 @@ class Server:
             asyncio.run(self._serve())
         except BaseException as error:
             if not self._started.done():
-                self._started.set_exception(error)
+                # Without the frames, which would keep gRPC's server, and so its poller's thread, alive.
+                error.__context__ = None
+                self._started.set_exception(error.with_traceback(None))
             else:
                 log.exception("the API ended")
 

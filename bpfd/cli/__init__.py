@@ -1,0 +1,5 @@
+"""The program `bpfd`: one module a command."""
+
+from bpfd.cli.main import run
+
+__all__ = ["run"]

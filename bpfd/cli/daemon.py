@@ -1,0 +1,131 @@
+"""`bpfd daemon`: runs the daemon until a signal ends it. The only place that handles signals."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from bpfd.cli import logs
+from bpfd.cli.command import Commands
+from bpfd.cli.daemon_client import address_of
+from bpfd.errors import BpfdError
+
+if TYPE_CHECKING:
+    from bpfd.daemon import Daemon
+    from bpfd.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add("daemon", "start the daemon", run)
+    parser.add_argument("--rules-dir", metavar="DIR", type=Path, help="where the rules are (default: /etc/bpfd/rules)")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="the configuration (default: /etc/bpfd/bpfd.toml)")
+    parser.add_argument("--strict", action="store_true", help="do not start if a rule file is bad")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT; a second one ends it at once. SIGHUP reads the rules again."""
+    settings = _settings(args)
+    logs.set_up(debug=args.debug)
+    from bpfd.daemon import Daemon
+
+    with Signals() as signals:
+        daemon = Daemon(settings, strict=args.strict)
+        daemon.start()
+        try:
+            _announce(daemon, settings)
+            while signals.wait() == signal.SIGHUP:
+                _reload(daemon)
+        finally:
+            tell_systemd("STOPPING=1")
+            daemon.stop()
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    """The configuration file with the flags over it. Raises SettingsError, UsageError."""
+    from dataclasses import replace
+
+    from bpfd.settings import load
+
+    changes: dict[str, Any] = {}
+    if args.rules_dir is not None:
+        changes["rules_dir"] = args.rules_dir.absolute()
+    if args.grpc_addr is not None:
+        changes["grpc_addr"] = str(address_of(args))
+    return replace(load(args.config), **changes)
+
+
+def _announce(daemon: Daemon, settings: Settings) -> None:
+    tracers = sorted(tracer.name for tracer in daemon.list_tracers() if tracer.state == "running")
+    rules = daemon.list_rules()
+    bad = sum(1 for rule in rules if rule.rule is None)
+    print(
+        f"bpfd: ready: tracers {', '.join(tracers) or 'none'}; {len(rules) - bad} rules"
+        f"{f', {bad} bad files' if bad else ''}; gRPC at {settings.grpc_addr}",
+        file=sys.stderr,
+        flush=True,
+    )
+    tell_systemd("READY=1")
+
+
+def _reload(daemon: Daemon) -> None:
+    try:
+        daemon.reload()
+    except BpfdError as error:
+        for line in str(error).split("\n"):
+            log.error("%s", line)
+
+
+class Signals:
+    """SIGTERM, SIGINT and SIGHUP, in the order that they came. Main thread only; the block's end restores handlers."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._before: dict[int, Any] = {}
+        self._ending = False
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def wait(self) -> int:
+        """The next signal."""
+        return self._queue.get()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGHUP:
+            if self._ending:
+                os._exit(128 + number)
+            self._ending = True
+        self._queue.put(number)  # SimpleQueue's put may interrupt itself
+
+
+def tell_systemd(state: str) -> None:
+    """Send `state` to systemd, if it started us and asked for it (sd_notify(3)). A failure is no reason to stop."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    if path.startswith("@"):
+        path = "\0" + path[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+            notify.sendto(state.encode(), path)
+    except OSError as error:
+        log.warning("NOTIFY_SOCKET: cannot tell systemd: %s", error.strerror or error)

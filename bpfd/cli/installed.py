@@ -1,0 +1,56 @@
+"""What is installed, for commands that can do without a daemon."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from bpfd.cli.daemon_client import connect
+from bpfd.control import ActionStatus, TracerStatus
+from bpfd.errors import ApiError
+from bpfd.event import printable
+
+if TYPE_CHECKING:
+    from bpfd.api.client import Client
+    from bpfd.plugins import Plugins
+
+
+def connect_if_running(args: argparse.Namespace) -> Client | None:
+    """A client, or None if no daemon can be reached at the default address. Raises ApiError if an address was given."""
+    try:
+        return connect(args)
+    except ApiError:
+        if args.grpc_addr is not None:
+            raise
+        print("bpfd: no daemon can be reached; this is what is installed", file=sys.stderr)
+        return None
+
+
+def tracers() -> list[TracerStatus]:
+    """The installed tracers. Plugins that were left out are named on stderr."""
+    return [
+        TracerStatus(name, _doc(tracer), tracer.fields, getattr(tracer, "probes", ()), "not loaded")
+        for name, tracer in sorted(_plugins().tracers.items())
+    ]
+
+
+def actions() -> list[ActionStatus]:
+    """The installed actions. Plugins that were left out are named on stderr."""
+    return [
+        ActionStatus(name, _doc(action), action.responds, action.settings)
+        for name, action in sorted(_plugins().actions.items())
+    ]
+
+
+def _plugins() -> Plugins:
+    from bpfd.plugins import load_plugins
+
+    plugins = load_plugins()
+    for problem in plugins.problems:
+        print(printable(problem), file=sys.stderr)
+    return plugins
+
+
+def _doc(plugin: type) -> str:
+    return (plugin.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,101 @@
+"""Parses the command line, runs the command, and turns every error into a line and an exit status."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+
+from bpfd.cli import actions, create, daemon, ls, rm, status, trace, tracers, version
+from bpfd.cli.command import Commands, Parser, add_common_flags
+from bpfd.errors import BpfdError, UsageError
+from bpfd.event import printable
+
+_COMMANDS = (create, daemon, ls, rm, trace, tracers, actions, status, version)
+
+_LONG_FLAGS = frozenset(
+    {"config", "debug", "grpc-addr", "help", "json", "replace", "rule", "rules-dir", "strict", "tracer"}
+)
+
+
+def run() -> None:
+    """The entry point of the program."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns 0, 1 (failed), 2 (usage) or 130 (Ctrl-C). Raises SystemExit for --help and bad usage.
+
+    The one place where errors become text.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC writes its own log to stderr
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
+    debug = False
+    try:
+        args = parser().parse_args(list(_with_two_dashes(arguments)))
+        debug = args.debug
+        status = args.run(args)
+        sys.stdout.flush()
+        return int(status)
+    except UsageError as error:
+        _say(str(error))
+        return 2
+    except BpfdError as error:
+        _say(str(error))
+        return 1
+    except BrokenPipeError:
+        _discard_output()
+        return 0
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the end
+        _discard_output()
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"bpfd: internal error: {type(error).__name__}: {error}; run it with --debug and report what it prints")
+        return 1
+
+
+def parser() -> Parser:
+    """The parser of the whole program."""
+    program = Parser(
+        prog="bpfd",
+        description="Runs BPF tracers, filters their events with rules, and acts on what matches.",
+        allow_abbrev=False,
+    )
+    add_common_flags(program)
+    program.set_defaults(debug=False, grpc_addr=None)
+    commands = Commands(program)
+    for module in _COMMANDS:
+        module.add(commands)
+    return program
+
+
+def _with_two_dashes(arguments: Sequence[str]) -> Iterator[str]:
+    """Take `-grpc-addr` for `--grpc-addr`: the first bpfd was written in Go, where one dash is as good as two."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            yield argument
+            break
+        is_long = argument.startswith("-") and argument[1:].partition("=")[0] in _LONG_FLAGS
+        yield f"-{argument}" if is_long else argument
+    yield from rest
+
+
+def _say(text: str) -> None:
+    """Print an error, a line for each of its lines, whatever it holds."""
+    for line in text.split("\n"):
+        print(printable(line), file=sys.stderr)
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere, so that the interpreter does not complain about it at its end."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    os.close(sink)
