@@ -26,7 +26,9 @@ RUNTIMES = (
     "buildkit",
     NOT_FOUND,
 )
-"""The container runtimes that a rule may name: the seed's, and containerd, cri-o and buildkit; `not-found` is the host."""
+"""The container runtimes that a rule may name: the seed's, and containerd, cri-o and buildkit.
+
+`not-found` is the host."""
 
 Operator = Literal["contains", "is", "prefix", "suffix", "glob", "regex", "above", "below", "net", "exists"]
 

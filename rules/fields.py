@@ -1,0 +1,72 @@
+"""The fields that every event has, whatever its tracer: their names in rules, their types, and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from bpfd.event import Event
+from bpfd.plugin import Field
+
+OWN: tuple[Field, ...] = (
+    Field("command", "the program's name as the kernel keeps it, at most 15 bytes", length=16, example="sshd"),
+    Field("pid", "the process (thread group)", type="u64", example="4242"),
+    Field("tgid", "the same as pid", type="u64", example="4242"),
+    Field("tid", "the thread", type="u64", example="4242"),
+    Field("ppid", "the parent process", type="u64", example="1"),
+    Field("uid", "the user's number", type="u64", example="0"),
+    Field("gid", "the group's number", type="u64", example="0"),
+    Field("returnValue", "what the call returned; a negative errno if it failed", type="s64", example="-13"),
+    Field("time", "when it happened, nanoseconds since 1970", type="u64", example="1767225600000000000"),
+    Field("host", "the machine's name", length=65, example="web-1"),
+    Field("containerID", "the container's id; empty on the host", length=65, example="4f1c2a"),
+    Field("containerRuntime", "the container's runtime; not-found on the host", length=32, example="docker"),
+    Field("containerName", "the container's name, once the runtime told it", length=256, example="web"),
+    Field("containerImage", "the container's image, once the runtime told it", length=4096, example="nginx:1.27"),
+)
+
+_GET: Mapping[str, Callable[[Event], Any]] = {
+    "command": itemgetter(Event._fields.index("command")),
+    "pid": itemgetter(Event._fields.index("pid")),
+    "tgid": itemgetter(Event._fields.index("pid")),
+    "tid": itemgetter(Event._fields.index("tid")),
+    "ppid": itemgetter(Event._fields.index("ppid")),
+    "uid": itemgetter(Event._fields.index("uid")),
+    "gid": itemgetter(Event._fields.index("gid")),
+    "returnValue": itemgetter(Event._fields.index("return_value")),
+    "time": itemgetter(Event._fields.index("time")),
+    "host": itemgetter(Event._fields.index("host")),
+    "containerID": attrgetter("container.id"),
+    "containerRuntime": attrgetter("container.runtime"),
+    "containerName": attrgetter("container.name"),
+    "containerImage": attrgetter("container.image"),
+}
+
+
+def getter(name: str) -> Callable[[Event], Any] | None:
+    """What reads the own field `name`: a str or int, as its type says. None: no own field, look into the data."""
+    return _GET.get(name)
+
+
+def value(event: Event, name: str) -> str | None:
+    """The text of any field of `event`; None where the event lacks it."""
+    read = _GET.get(name)
+    if read is not None:
+        return str(read(event))
+    return event.data.get(name)
+
+
+def table(tracer_fields: Iterable[Field]) -> dict[str, Field]:
+    """Every field that a rule of the tracer may name. An own field wins over a tracer's of the same name."""
+    fields = {field.name: field for field in tracer_fields}
+    fields.update((field.name, field) for field in OWN)
+    return fields
+
+
+def is_number(field: Field) -> bool:
+    """Whether rules judge the field as a whole number.
+
+    A field with `show` is judged as the text that people see: `flags` contains "O_CREAT".
+    """
+    return field.type in ("s64", "u64") and field.show is None
