@@ -25,13 +25,16 @@ class RuleStatus:
     matched: int = 0
 
 
+State = Literal["running", "not loaded", "failed"]
+
+
 @dataclass(frozen=True, slots=True)
 class TracerStatus:
     name: str
     doc: str
     fields: tuple[Field, ...]
     probes: tuple[str, ...]
-    state: Literal["running", "not loaded", "failed"]
+    state: State
     problem: str = ""
     received: int = 0
     lost: int = 0
@@ -62,7 +65,7 @@ class Subscription(Protocol):
     """One client's own bounded queue of matched events."""
 
     def take(self) -> tuple[list[Event], int]:
-        """All that waits, oldest first, and how many events this client lost since the last call. Any thread; never blocks."""
+        """All that waits, oldest first, and how many events were lost since the last call. Any thread; never blocks."""
 
     def close(self) -> None:
         """End it; idempotent."""

@@ -103,7 +103,7 @@ def utf8(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""`text` safe for a terminal and for one line: control characters, escapes and stray bytes as `\n`, `\x1b`, `\u202e`.
+    r"""`text` safe for a terminal and for one line: control characters and stray bytes as `\n`, `\x1b`, `\u202e`.
 
     A backslash stays as it is: the result is for eyes; programs read JSON.
     """

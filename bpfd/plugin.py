@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -45,7 +45,7 @@ class Field:
 
 
 class Emit(Protocol):
-    """How a tracer without BPF hands over an event. Never blocks; False if the queue was full and the event counted as lost.
+    """How a tracer without BPF hands over an event. Never blocks; False: the queue was full, the event counts as lost.
 
     May be called from any thread. What is left out is filled in: the time is now, the process is none (0).
     """
@@ -71,6 +71,8 @@ class Tracer(ABC):
 
     name: ClassVar[str]
     fields: ClassVar[tuple[Field, ...]] = ()
+    default: ClassVar[bool] = False
+    """Load it when the daemon has no rules and its configuration names no tracers."""
 
     @abstractmethod
     def start(self, emit: Emit) -> None:
@@ -84,6 +86,15 @@ class Tracer(ABC):
         """End, and join every thread that `start` made, within a second."""
 
 
+class TracerMap(Protocol):
+    """A BPF map of a tracer's program; keys and values are bytes of the C types' sizes. Any thread."""
+
+    def read(self, key: bytes) -> bytes | None: ...
+    def write(self, key: bytes, value: bytes) -> None: ...
+    def delete(self, key: bytes) -> bool: ...
+    def items(self) -> Iterator[tuple[bytes, bytes]]: ...
+
+
 class BPFTracer:
     """A tracer whose events come from a BPF program.
 
@@ -93,6 +104,8 @@ class BPFTracer:
 
     name: ClassVar[str]
     fields: ClassVar[tuple[Field, ...]] = ()
+    default: ClassVar[bool] = False
+    """Load it when the daemon has no rules and its configuration names no tracers."""
     program: ClassVar[Path]
     """The C file."""
     probes: ClassVar[tuple[str, ...]] = ()
@@ -101,11 +114,20 @@ class BPFTracer:
     """The ring buffer's size in bytes, a power of two and a multiple of the page size. It counts as resident memory."""
 
     @classmethod
+    def loaded(cls, maps: Mapping[str, TracerMap]) -> None:
+        """Called once the program runs, with its own maps by their C names: to fill or to keep them. Any thread."""
+
+    @classmethod
     def settle(cls, data: dict[str, str], return_value: int) -> None:
-        """Finish an event's data in place, for what the C side can't do. Hot path: called for each event that has it overridden."""
+        """Finish an event's data in place, for what the C side can't do. Hot path: called for each event if overridden."""
 
 
 AnyTracer = Tracer | BPFTracer
+
+
+def one_line(plugin: type) -> str:
+    """The first line of a plugin's docstring: what lists show of it."""
+    return (plugin.__doc__ or "").strip().split("\n", 1)[0].rstrip(".")
 
 
 class Action(ABC):
@@ -121,7 +143,7 @@ class Action(ABC):
     settings: ClassVar[Mapping[str, str]] = {}
     """The keys of its table in the configuration, each with a line that says what it does."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any]) -> None:  # noqa: B027 - most actions have nothing to set
         """`settings` holds declared keys only. Raise `ActionError` for a wrong value, naming the key."""
 
     @abstractmethod
@@ -133,5 +155,5 @@ class Action(ABC):
         for event in events:
             self.act(event)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most actions hold nothing
         """Give back what the action holds; called once, after the last `act`."""

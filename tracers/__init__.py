@@ -7,9 +7,6 @@ from bpfd.plugin import AnyTracer
 from bpfd.tracers.exec import ExecTracer
 from bpfd.tracers.open import OpenTracer
 
-DEFAULT = ("exec", "open")
-"""What loads when there is no rule at all."""
-
 
 @hookimpl
 def bpfd_register_tracers() -> list[type[AnyTracer]]:

@@ -25,6 +25,7 @@ class ExecTracer(BPFTracer):
     """
 
     name = "exec"
+    default = True
     fields = (
         Field(
             "filename",

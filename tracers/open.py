@@ -53,6 +53,7 @@ class OpenTracer(BPFTracer):
     """
 
     name = "open"
+    default = True
     fields = (
         Field("filename", "the name as the program passed it", length=4096, example="../etc/shadow"),
         Field(

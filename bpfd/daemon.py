@@ -1,0 +1,273 @@
+"""Puts the parts together: start, reload, stop. Knows no command line and no signals."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from bpfd import machine
+from bpfd.api.server import Server
+from bpfd.containers import watch
+from bpfd.containers.cgroups import find_hierarchy
+from bpfd.containers.docker import DockerWatch
+from bpfd.containers.index import ContainerIndex
+from bpfd.control import ActionStatus, RuleStatus, State, Status, Subscription, TracerStatus
+from bpfd.counters import Counters
+from bpfd.errors import LoadError, RuleError, SettingsError
+from bpfd.event import Event
+from bpfd.kernel import headers, program
+from bpfd.kernel.program import Build
+from bpfd.live import Live
+from bpfd.pipeline import Clock, Judge, Pipeline, Source
+from bpfd.plugin import BPFTracer, one_line
+from bpfd.plugins import load_plugins
+from bpfd.respond import Actions
+from bpfd.rulebook import Rulebook
+from bpfd.rules import predicate
+from bpfd.rules.check import Known
+from bpfd.rules.model import Rule
+from bpfd.settings import Settings
+from bpfd.tracing import Tracing
+from bpfd.version import VERSION
+
+log = logging.getLogger("bpfd")
+
+STOP_S = 4.0
+"""How long all of the end may take, of the 5 s that are promised."""
+SWITCH_S = 0.001
+"""How long a Python thread may keep the others waiting; the event thread is one of the others."""
+
+
+class Daemon:
+    """The whole daemon; implements `bpfd.control.Control`. `start` it once, `stop` it once, from one thread."""
+
+    def __init__(self, settings: Settings, strict: bool = False) -> None:
+        """`strict`: a bad rule file, or a tracer that does not load, is a reason not to start."""
+        self._settings, self._strict = settings, strict
+        self._counters = Counters()
+        self._live = Live(settings.trace_queue)
+        self._clock = Clock()
+        self._pipeline = Pipeline(self._live.publish, self._clock, settings.event_queue)
+        self._plugins = load_plugins()
+        self._lock = threading.RLock()
+        self._closing = ExitStack()
+        self._judges: dict[str, Judge] = {}
+        self._started_ns = time.time_ns()
+
+    def start(self) -> None:
+        """Return when everything runs. Raises `BpfdError`, and then nothing is left behind."""
+        with ExitStack() as undo:
+            undo.callback(self.stop)
+            self._begin()
+            undo.pop_all()
+
+    def stop(self) -> None:
+        """End everything, last things first: within 5 s, whatever hangs."""
+        self._closing.close()
+
+    def _begin(self) -> None:
+        machine.check()
+        sys.setswitchinterval(SWITCH_S)
+        settings, counters = self._settings, self._counters
+        for problem in self._plugins.problems:
+            log.error("%s", problem)
+        self._check_names()
+        self._host = machine.host()
+        self._actions = Actions(self._plugins.actions, settings.actions, counters, settings.action_queue)
+        self._closing.callback(self._actions.stop, 1.5)
+        fields = {name: tracer.fields for name, tracer in self._plugins.tracers.items()}
+        self._rulebook = Rulebook(Known(fields, self._actions.names()), settings.rules_dir, settings.state_dir)
+        self._tracing = Tracing(
+            self._plugins.tracers, self._pipeline, self._clock, counters, self._host, settings.ring_bytes
+        )
+        self._pipeline.start()
+        self._closing.callback(self._pipeline.stop)
+        counters.watch("events.queue_full", lambda: self._pipeline.queue_lost)
+        counters.watch("trace.slow_client", lambda: self._live.lost)
+        self._closing.callback(self._tracing.close)
+        self._follow_containers()
+        self._rulebook.load()
+        self._report_bad_rules()
+        self._apply()
+        self._serve()
+
+    def _check_names(self) -> None:
+        """Raises `SettingsError` for a tracer or default action of the configuration that nobody provides."""
+        for tracer in self._settings.tracers:
+            if tracer not in self._plugins.tracers:
+                known = ", ".join(sorted(self._plugins.tracers))
+                raise SettingsError(f'tracers: there is no tracer "{tracer}"; there are {known}')
+
+    def _follow_containers(self) -> None:
+        hierarchy = find_hierarchy()
+        index = ContainerIndex(hierarchy)
+        self._closing.callback(index.close)
+        build = Build(headers.ensure(self._settings.cache_dir), hierarchy.subsystem, self_pid=machine.own_pid())
+        watcher = program.load(watch.SPEC, build)
+        source = Source("cgroups", watcher.ring, watch.make_taker(index, hierarchy.hierarchy_id), first=True)
+        self._closing.callback(watcher.close)
+        self._closing.callback(self._pipeline.remove, source)
+        self._counters.watch("containers.lost", lambda: watcher.lost)
+        self._closing.callback(self._counters.unwatch, "containers.lost")
+        self._pipeline.add(source)
+        index.scan()
+        docker = DockerWatch(index)
+        docker.start()
+        self._closing.callback(docker.stop)
+        self._tracing.prepare(build, index.lookup, index.by_id)
+
+    def _report_bad_rules(self) -> None:
+        problems = [line for lines in self._rulebook.problems.values() for line in lines]
+        for line in problems:
+            log.error("%s", line)
+        if problems and self._strict:
+            raise RuleError(problems)
+
+    def _serve(self) -> None:
+        server = Server(self, self._settings.grpc_addr)
+        server.start()
+        self._closing.callback(server.stop, 1.0)
+
+    # What is in force
+
+    def _wanted(self, rules: list[Rule]) -> set[str]:
+        wanted = {rule.tracer for rule in rules} | set(self._settings.tracers)
+        if not wanted:
+            wanted = {name for name, tracer in self._plugins.tracers.items() if getattr(tracer, "default", False)}
+        return wanted
+
+    def _apply(self) -> None:
+        """Make the rulebook's rules be in force: load and unload tracers, then swap the judges in one step."""
+        rules = list(self._rulebook.rules.values())
+        self._actions.prepare({name for rule in rules for name in self._names_of(rule)})
+        self._actions.prepare(self._settings.default_actions)
+        self._tracing.want(self._wanted(rules))
+        if self._strict and self._tracing.failed:
+            raise LoadError("\n".join(self._tracing.failed.values()))
+        by_tracer: dict[str, list[Judge]] = {name: [] for name in self._tracing.running}
+        judges = {rule.name: self._judge(rule) for rule in rules}
+        for rule in rules:
+            if rule.tracer in by_tracer:
+                by_tracer[rule.tracer].append(judges[rule.name])
+        for tracer, listed in by_tracer.items():
+            if not listed and not any(rule.tracer == tracer for rule in rules):
+                listed.append(self._pass_all(tracer))
+        self._judges = judges
+        self._pipeline.judge_by({tracer: tuple(listed) for tracer, listed in by_tracer.items()})
+
+    def _names_of(self, rule: Rule) -> tuple[str, ...]:
+        return rule.actions or self._settings.default_actions
+
+    def _judge(self, rule: Rule) -> Judge:
+        """The judge of `rule`; the same as before if the rule is, so that its count goes on."""
+        before = self._judges.get(rule.name)
+        if before is not None and before.source is rule:
+            return before
+        wants = predicate.compile(rule.condition, self._plugins.tracers[rule.tracer].fields)
+        return Judge(rule.name, rule.tracer, wants, self._deliver(self._names_of(rule)), rule)
+
+    def _pass_all(self, tracer: str) -> Judge:
+        return Judge("", tracer, None, self._deliver(self._settings.default_actions), None)
+
+    def _deliver(self, names: tuple[str, ...]) -> Callable[[list[Event]], None]:
+        actions = self._actions
+        return lambda events: actions.deliver(names, events)
+
+    # Control
+
+    def create_rule(self, toml: str, source: str, replace: bool) -> Rule:
+        """Raises `RuleError`, `RuleExistsError`, `LoadError`, `ActionError`; then nothing has changed."""
+        with self._lock:
+            rule = self._rulebook.parse(toml, source, replace)
+            self._actions.prepare(self._names_of(rule))
+            self._tracing.want(self._wanted([*self._rulebook.rules.values(), rule]))
+            if rule.tracer in self._tracing.failed:
+                problem = self._tracing.failed[rule.tracer]
+                self._apply()
+                raise LoadError(problem)
+            self._rulebook.add(rule)
+            self._apply()
+            return rule
+
+    def remove_rule(self, name: str, tracer: str = "") -> None:
+        with self._lock:
+            self._rulebook.remove(name, tracer)
+            self._apply()
+
+    def reload(self) -> None:
+        """Read the rules directory again. Raises `RuleError`."""
+        with self._lock:
+            self._rulebook.reload()
+            self._apply()
+
+    def list_rules(self) -> list[RuleStatus]:
+        with self._lock:
+            failed = self._tracing.failed
+            rules = [
+                RuleStatus(
+                    rule.name,
+                    rule.tracer,
+                    rule,
+                    rule.source,
+                    failed.get(rule.tracer, ""),
+                    self._judges[name].matched if name in self._judges else 0,
+                )
+                for name, rule in sorted(self._rulebook.rules.items())
+            ]
+            bad = [
+                RuleStatus(path.rsplit("/", 1)[-1].removesuffix(".toml"), "", None, path, "\n".join(lines))
+                for path, lines in sorted(self._rulebook.problems.items())
+            ]
+        return rules + bad
+
+    def list_tracers(self) -> list[TracerStatus]:
+        running, failed = self._tracing.running, self._tracing.failed
+        listed = []
+        for name, tracer in sorted(self._plugins.tracers.items()):
+            state: State = "running" if name in running else "failed" if name in failed else "not loaded"
+            one = running.get(name)
+            listed.append(
+                TracerStatus(
+                    name,
+                    one_line(tracer),
+                    tracer.fields,
+                    tracer.probes if issubclass(tracer, BPFTracer) else (),
+                    state,
+                    failed.get(name, ""),
+                    self._pipeline.received.get(name, 0),
+                    one.program.lost if one and one.program else 0,
+                )
+            )
+        return listed
+
+    def list_actions(self) -> list[ActionStatus]:
+        listed = [
+            ActionStatus(name, one_line(action), action.responds, action.settings)
+            for name, action in sorted(self._plugins.actions.items())
+        ]
+        instances = sorted(self._settings.actions.keys() - self._plugins.actions.keys())
+        for name in instances:
+            action = self._plugins.actions[self._settings.actions[name]["type"]]
+            listed.append(ActionStatus(name, one_line(action), action.responds, action.settings))
+        return listed
+
+    def status(self) -> Status:
+        with self._lock:
+            problems = [line for lines in self._rulebook.problems.values() for line in lines]
+            problems += self._tracing.failed.values()
+        return Status(
+            VERSION,
+            self._host,
+            machine.kernel(),
+            self._started_ns,
+            tuple(self.list_tracers()),
+            self._counters.table(),
+            (*self._plugins.problems, *problems),
+        )
+
+    def subscribe(self, on_ready: Callable[[], None], rule: str = "", tracer: str = "") -> Subscription:
+        return self._live.subscribe(on_ready, rule, tracer)

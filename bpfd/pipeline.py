@@ -1,0 +1,259 @@
+"""The hot path, all of it: rings are read, records decoded, rules asked, matches handed over.
+
+One thread does this. It waits for rings and for nothing else: what it calls must return at once. Whatever changes what
+it works on (rings, rules) is prepared elsewhere and swapped in whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bpfd.event import Event
+from bpfd.kernel.record import Decoder
+from bpfd.rules.model import Rule
+from bpfd.rules.predicate import Predicate
+
+log = logging.getLogger("bpfd.pipeline")
+
+BATCH = 256
+"""Records that are taken from one ring before the next has its turn. At 4 µs a record a turn takes 1 ms."""
+IDLE_S = 1.0
+"""How often the clocks are compared when nothing happens."""
+
+
+class Records(Protocol):
+    """Where records wait: a `Ring`."""
+
+    fd: int
+
+    def read(self, most: int) -> list[bytes]: ...
+
+
+@dataclass(slots=True)
+class Source:
+    """A ring and how to read it. `take` gets each batch of records, on the event thread."""
+
+    name: str
+    ring: Records
+    take: Callable[[list[bytes]], None]
+    first: bool = False
+    """Read before the others: what it says is needed to understand them."""
+
+
+@dataclass(slots=True, eq=False)
+class Judge:
+    """A rule in force: whether it wants an event, and who gets it."""
+
+    rule: str
+    tracer: str
+    wants: Predicate | None
+    """None: everything."""
+    deliver: Callable[[list[Event]], None]
+    source: Rule | None = None
+    """What it was made from; None for a tracer without rules."""
+    matched: int = 0
+    """How often it matched. Written by the event thread alone."""
+    batch: list[Event] = field(default_factory=list)
+
+
+class Clock:
+    """Turns the kernel's monotonic nanoseconds into wall-clock ones. Compared anew each turn: people set clocks."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.compare()
+
+    def compare(self) -> None:
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        self.offset = wall - (before + time.monotonic_ns()) // 2
+
+    def __call__(self) -> int:
+        return self.offset
+
+    def now(self) -> int:
+        """The wall clock, nanoseconds."""
+        return time.time_ns()
+
+
+class Pipeline:
+    """Reads sources and asks judges. `start` and `stop` it once; the other methods may be called from any thread."""
+
+    def __init__(self, publish: Callable[[list[Event]], None], clock: Clock, event_queue: int) -> None:
+        """`publish` gets every batch of matches for the live trace; it must return at once.
+
+        `event_queue` is how many events of tracers without BPF may wait.
+        """
+        self._publish = publish
+        self._clock = clock
+        self._judges: Mapping[str, tuple[Judge, ...]] = {}
+        self._sources: dict[int, Source] = {}
+        self._queue: deque[Event] = deque()
+        self._queue_limit = event_queue
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll = select.epoll()
+        self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._calls: deque[Callable[[], None]] = deque()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="bpfd-events", daemon=True)
+        self.queue_lost = 0
+        self.received: dict[str, int] = {}
+        """Events by tracer."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Hand over what is in the rings now, and end the thread. Closes no ring."""
+        self._stopping = True
+        self._wake()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        self._epoll.close()
+        os.close(self._wake_fd)
+
+    def judge_by(self, judges: Mapping[str, tuple[Judge, ...]]) -> None:
+        """Put a new set of rules in force, by tracer, between two events."""
+        self._judges = judges
+
+    def add(self, source: Source) -> None:
+        """Begin to read `source`."""
+
+        def begin() -> None:
+            self._sources[source.ring.fd] = source
+            self._epoll.register(source.ring.fd, select.EPOLLIN)
+
+        self._on_thread(begin)
+
+    def remove(self, source: Source) -> None:
+        """Read what is left of `source`, and let go of it: on return its ring may be closed."""
+
+        def end() -> None:
+            if self._sources.pop(source.ring.fd, None) is not None:
+                self._drain(source)
+                self._epoll.unregister(source.ring.fd)
+
+        self._on_thread(end)
+
+    def settle(self) -> None:
+        """Return when every event that was in a ring or queue when this was called has been judged and handed over."""
+        self._on_thread(self._drain_all)
+
+    def put(self, event: Event) -> bool:
+        """Queue an event of a tracer without BPF. False: the queue is full, and the event counted as lost."""
+        if len(self._queue) >= self._queue_limit:
+            self.queue_lost += 1
+            return False
+        self._queue.append(event)
+        self._wake()
+        return True
+
+    def taker(self, tracer: str, decode: Decoder) -> Callable[[list[bytes]], None]:
+        """What a BPF tracer's source does with a batch."""
+        received = self.received
+        received.setdefault(tracer, 0)
+
+        def take(records: list[bytes]) -> None:
+            judges = self._judges.get(tracer, ())
+            received[tracer] += len(records)
+            for record in records:
+                event, _candidates = decode(record)
+                _ask(judges, event)
+            self._hand_over(judges)
+
+        return take
+
+    def _hand_over(self, judges: tuple[Judge, ...]) -> None:
+        """Give what was judged to those who asked for it. Once a batch: waking a thread costs more than an event."""
+        for judge in judges:
+            if judge.batch:
+                batch, judge.batch = judge.batch, []
+                judge.matched += len(batch)
+                judge.deliver(batch)
+                self._publish(batch)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                ready = self._epoll.poll(IDLE_S)
+                self._turn({fd for fd, _ in ready})
+            except Exception:
+                log.exception("the event thread met an error and goes on")
+                time.sleep(0.01)
+        self._drain_all()
+
+    def _turn(self, ready: set[int]) -> None:
+        self._clock.compare()
+        if self._wake_fd in ready:
+            os.eventfd_read(self._wake_fd)
+            while self._calls:
+                self._calls.popleft()()
+            self._take_queue()
+        for source in self._in_order():
+            if source.first or source.ring.fd in ready:
+                records = source.ring.read(BATCH)
+                if records:
+                    source.take(records)
+
+    def _in_order(self) -> list[Source]:
+        return sorted(self._sources.values(), key=lambda source: not source.first)
+
+    def _drain(self, source: Source) -> None:
+        """All that is in the ring now; what a busy machine adds meanwhile is bounded by the number of turns."""
+        for _ in range(1 << 12):
+            records = source.ring.read(BATCH)
+            if not records:
+                return
+            source.take(records)
+
+    def _drain_all(self) -> None:
+        for source in self._in_order():
+            self._drain(source)
+        self._take_queue()
+
+    def _take_queue(self) -> None:
+        judges = self._judges
+        tracers = set()
+        for _ in range(len(self._queue)):
+            event = self._queue.popleft()
+            self.received[event.tracer] = self.received.get(event.tracer, 0) + 1
+            _ask(judges.get(event.tracer, ()), event)
+            tracers.add(event.tracer)
+        for tracer in tracers:
+            self._hand_over(judges.get(tracer, ()))
+
+    def _on_thread(self, call: Callable[[], None]) -> None:
+        """Run `call` between two turns of the event thread, and return when it has run."""
+        if not self._thread.is_alive() or threading.current_thread() is self._thread:
+            call()
+            return
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                call()
+            finally:
+                done.set()
+
+        self._calls.append(run)
+        self._wake()
+        while not done.wait(0.1):
+            if not self._thread.is_alive():
+                return
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wake_fd, 1)
+
+
+def _ask(judges: tuple[Judge, ...], event: Event) -> None:
+    for judge in judges:
+        if judge.wants is None or judge.wants(event):
+            judge.batch.append(tuple.__new__(Event, (*event[:11], judge.rule, *event[12:])))

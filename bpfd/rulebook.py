@@ -1,0 +1,146 @@
+"""The daemon's rules: those of the rules directory, and those made over the API, which survive a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from bpfd.errors import RuleError, RuleExistsError, RuleNotFoundError
+from bpfd.rules.check import Known
+from bpfd.rules.load import Loaded, load_directory, parse_rule
+from bpfd.rules.model import Rule
+
+API = "api"
+"""The source of a rule that came without a file's name."""
+MOST = 100_000
+"""How many rules there may be."""
+
+
+class Rulebook:
+    """All rules by name. Not for two threads at once: the daemon's lock guards it.
+
+    A rule made over the API stands before one of the same name from the directory, for as long as it is there.
+    """
+
+    def __init__(self, known: Known, rules_dir: Path, state_dir: Path) -> None:
+        self._known = known
+        self._rules_dir = rules_dir
+        self._store = state_dir / "rules"
+        self._from_api: dict[str, Rule] = {}
+        self._from_files: dict[str, Rule] = {}
+        self._bad_stored: dict[str, tuple[str, ...]] = {}
+        self.problems: dict[str, tuple[str, ...]] = {}
+        """Bad files, by path, each with its problems as whole lines."""
+
+    def load(self) -> None:
+        """Read the rules that the API left, and the directory. What is bad goes into `problems`; the rest is good.
+
+        A directory that is missing is a problem too, like one that can't be read.
+        """
+        self._read_store()
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the directory again. A file that became bad keeps its last good rule, and is in `problems`."""
+        try:
+            loaded = load_directory(self._rules_dir, self._known)
+        except RuleError as error:
+            loaded = Loaded((), {str(self._rules_dir): error.problems})
+        whole_directory_bad = str(self._rules_dir) in loaded.problems
+        kept = {
+            rule.name: rule
+            for rule in self._from_files.values()
+            if whole_directory_bad or rule.source in loaded.problems
+        }
+        self._from_files = {**kept, **{rule.name: rule for rule in loaded.rules}}
+        self.problems = {**self._bad_stored, **loaded.problems}
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """Those in force."""
+        return {**self._from_files, **self._from_api}
+
+    def parse(self, toml: str, source: str, replace: bool) -> Rule:
+        """Read a rule that is to be added. Raises `RuleError`, `RuleExistsError`."""
+        stem = source.rsplit("/", 1)[-1].removesuffix(".toml")
+        rule = parse_rule(toml, source or API, self._known, stem)
+        present = self.rules
+        if rule.name in present and not replace:
+            raise RuleExistsError(
+                [f'{rule.source}: name: there is a rule "{rule.name}" already; choose another name, or give --replace']
+            )
+        if len(present) >= MOST:
+            raise RuleError([f"{rule.source}: there are {MOST} rules already; remove some"])
+        return rule
+
+    def add(self, rule: Rule) -> None:
+        """Keep `rule`, on disk first. Raises `RuleError` if that fails; then nothing has changed."""
+        stored = json.dumps({"name": rule.name, "source": rule.source, "toml": rule.text})
+        try:
+            _write_whole(self._path(rule.name), stored)
+        except OSError as error:
+            raise RuleError(
+                [f"{self._store}: the rule cannot be kept: {error.strerror}; mend that, or set state_dir"]
+            ) from None
+        self._from_api[rule.name] = rule
+
+    def remove(self, name: str, tracer: str) -> Rule:
+        """Remove a rule; returns it. One from the directory is gone until the directory is read again.
+
+        Raises `RuleNotFoundError`.
+        """
+        rule = self.rules.get(name)
+        if rule is None:
+            raise RuleNotFoundError([f'there is no rule "{name}"; bpfd ls lists the rules'])
+        if tracer and rule.tracer != tracer:
+            raise RuleNotFoundError([f'rule "{name}" belongs to tracer "{rule.tracer}", not "{tracer}"'])
+        if self._from_api.pop(name, None) is None:
+            del self._from_files[name]
+            return rule
+        try:
+            self._path(name).unlink(missing_ok=True)
+        except OSError as error:
+            self._from_api[name] = rule
+            raise RuleError([f"{self._path(name)}: cannot be removed: {error.strerror}"]) from None
+        return rule
+
+    def _path(self, name: str) -> Path:
+        """A name may be longer than a file's may be, or not be one."""
+        return self._store / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+
+    def _read_store(self) -> None:
+        for path in sorted(self._store.glob("*.json")) if self._store.is_dir() else []:
+            try:
+                stored = json.loads(path.read_text())
+                name, source, toml = str(stored["name"]), str(stored["source"]), str(stored["toml"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                self._bad_stored[str(path)] = (f"{path}: is no stored rule: {error}; remove the file",)
+                continue
+            try:
+                self._from_api[name] = parse_rule(toml, source, self._known, name)
+            except RuleError as error:
+                self._bad_stored[str(path)] = error.problems
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Put `text` at `path` so that after a crash there is all of it or what was there before."""
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    try:
+        with open(new, "w", encoding="utf-8", opener=_private) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o640)

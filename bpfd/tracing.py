@@ -1,0 +1,168 @@
+"""The tracers that run: loaded when somebody wants them, unloaded when nobody does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bpfd.counters import Counters
+from bpfd.errors import BpfdError, LoadError
+from bpfd.event import HOST, Container, Event
+from bpfd.kernel import program
+from bpfd.kernel.program import Build, Program, Spec
+from bpfd.kernel.record import Lookup, make_decoder
+from bpfd.pipeline import Clock, Pipeline, Source
+from bpfd.plugin import AnyTracer, BPFTracer, Tracer
+
+log = logging.getLogger("bpfd.tracing")
+
+PARALLEL = 4
+"""How many programs are compiled at once; each takes 150 MB while it does."""
+CLOSE_TOGETHER = 8
+
+
+@dataclass(slots=True)
+class Running:
+    """A tracer that runs: a program and its source, or an object with threads of its own."""
+
+    tracer: type[AnyTracer]
+    program: Program | None = None
+    source: Source | None = None
+    plain: Tracer | None = None
+
+
+class Tracing:
+    """Loads and unloads tracers. `want` and `close` are called by one thread at a time; the rest by any."""
+
+    def __init__(
+        self,
+        tracers: Mapping[str, type[AnyTracer]],
+        pipeline: Pipeline,
+        clock: Clock,
+        counters: Counters,
+        host: str,
+        ring_bytes: int = 0,
+    ) -> None:
+        self.known = tracers
+        self._pipeline, self._clock, self._counters, self._host = pipeline, clock, counters, host
+        self._ring_bytes = ring_bytes
+        self._running: dict[str, Running] = {}
+        self._failed: dict[str, str] = {}
+        self._build: Build | None = None
+        self._container_of: Lookup = _no_container
+        self._container_by_id: Callable[[str], Container] = _no_container_by_id
+        self._lock = threading.Lock()
+
+    def prepare(self, build: Build, container_of: Lookup, container_by_id: Callable[[str], Container]) -> None:
+        """Say what programs are built with and how containers are named; once, before the first `want`."""
+        self._build, self._container_of, self._container_by_id = build, container_of, container_by_id
+
+    @property
+    def running(self) -> Mapping[str, Running]:
+        return dict(self._running)
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Tracers that were wanted and did not load, with the reason."""
+        return dict(self._failed)
+
+    def want(self, names: Collection[str]) -> None:
+        """Run exactly `names`: load what is missing, side by side, and unload the rest.
+
+        What fails is in `failed`; it stops nothing else. Blocks for as long as the compiler takes.
+        """
+        with self._lock:
+            missing = sorted(set(names) - self._running.keys())
+            for name in sorted(self._running.keys() - set(names)):
+                self._stop(name)
+            self._failed = {name: text for name, text in self._failed.items() if name in names and name not in missing}
+            with ThreadPoolExecutor(PARALLEL, thread_name_prefix="bpfd-load") as pool:
+                for name, problem in zip(missing, pool.map(self._start, missing), strict=True):
+                    if problem:
+                        self._failed[name] = problem
+                        log.error("%s", problem)
+
+    def close(self) -> None:
+        """Stop every tracer. Each failure is logged, and the rest goes on."""
+        with self._lock, ThreadPoolExecutor(CLOSE_TOGETHER, thread_name_prefix="bpfd-unload") as pool:
+            for _ in pool.map(self._stop, list(self._running)):
+                pass
+
+    def _start(self, name: str) -> str:
+        """Load one; the problem, or nothing."""
+        tracer = self.known[name]
+        try:
+            if issubclass(tracer, BPFTracer):
+                self._running[name] = self._load(tracer)
+            else:
+                self._running[name] = self._start_plain(tracer)
+        except BpfdError as error:
+            return str(error)
+        except Exception as error:
+            log.debug("tracer %s", name, exc_info=True)
+            return f'tracer "{name}": {type(error).__name__}: {error}'
+        return ""
+
+    def _load(self, tracer: type[BPFTracer]) -> Running:
+        if self._build is None:
+            raise LoadError(f'tracer "{tracer.name}": the kernel layer is not prepared')
+        ring_bytes = self._ring_bytes or tracer.ring_bytes
+        spec = Spec(tracer.name, tracer.program, tracer.fields, tracer.probes, ring_bytes)
+        loaded = program.load(spec, self._build)
+        tracer.loaded(loaded.maps)
+        decode = make_decoder(tracer, self._container_of, self._clock, self._host)
+        source = Source(tracer.name, loaded.ring, self._pipeline.taker(tracer.name, decode))
+        self._counters.watch(f"tracer.{tracer.name}.lost", lambda: loaded.lost)
+        self._pipeline.add(source)
+        return Running(tracer, loaded, source)
+
+    def _start_plain(self, tracer: type[Tracer]) -> Running:
+        name, host, pipeline = tracer.name, self._host, self._pipeline
+        container_by_id = self._container_by_id
+
+        def emit(
+            data: Mapping[str, str],
+            *,
+            time: int = 0,
+            pid: int = 0,
+            tid: int = 0,
+            ppid: int = 0,
+            uid: int = 0,
+            gid: int = 0,
+            command: str = "",
+            return_value: int = 0,
+            container_id: str = "",
+        ) -> bool:
+            container = container_by_id(container_id) if container_id else HOST
+            when = time or self._clock.now()
+            event = Event(
+                when, name, pid, tid or pid, ppid, uid, gid, command, return_value, dict(data), container, "", host
+            )
+            return pipeline.put(event)
+
+        plain = tracer()
+        plain.start(emit)
+        return Running(tracer, plain=plain)
+
+    def _stop(self, name: str) -> None:
+        running = self._running.pop(name)
+        try:
+            if running.plain is not None:
+                running.plain.stop()
+            if running.program is not None and running.source is not None:
+                self._pipeline.remove(running.source)
+                self._counters.unwatch(f"tracer.{name}.lost")
+                running.program.close()
+        except Exception:
+            log.exception("tracer %s did not stop cleanly", name)
+
+
+def _no_container(cgroup: int) -> Container:
+    return HOST
+
+
+def _no_container_by_id(container_id: str) -> Container:
+    return Container(container_id)

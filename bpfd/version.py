@@ -1,0 +1,5 @@
+"""Which bpfd this is."""
+
+from importlib.metadata import version
+
+VERSION = version("bpfd")
