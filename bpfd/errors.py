@@ -41,7 +41,7 @@ class PluginError(BpfdError):
 
 
 class LoadError(BpfdError):
-    """A tracer's program could not be compiled, loaded or attached; the text carries the tracer's name and the cause."""
+    """A tracer's program could not be compiled, loaded or attached; the text has the tracer's name and the cause."""
 
 
 class KernelError(BpfdError):
@@ -50,6 +50,14 @@ class KernelError(BpfdError):
 
 class ActionError(BpfdError):
     """An action could not be carried out."""
+
+
+class TargetGoneError(ActionError):
+    """The process or container to act on has ended: there is nothing left to do."""
+
+
+class RefusedError(ActionError):
+    """The process or container is one that bpfd never acts on."""
 
 
 class ApiError(BpfdError):

@@ -1,0 +1,107 @@
+"""A signal reaches the process that acted, or nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bpfd.errors import RefusedError, TargetGoneError
+from bpfd.process import TICK_NS, ancestors, read_stat, signal_process
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
+
+
+def start_ns(pid: int) -> int:
+    return read_stat(pid).start_tick * TICK_NS
+
+
+def test_the_process_that_acted_is_hit(sleeper: subprocess.Popen[bytes]) -> None:
+    signal_process(sleeper.pid, start_ns(sleeper.pid), time.time_ns(), signal.SIGKILL)
+    assert sleeper.wait(5) == -signal.SIGKILL
+
+
+def test_without_a_start_time_a_process_older_than_the_event_is_hit(sleeper: subprocess.Popen[bytes]) -> None:
+    signal_process(sleeper.pid, 0, time.time_ns(), signal.SIGINT)
+    assert sleeper.wait(5) == -signal.SIGINT
+
+
+def test_a_process_that_started_after_the_event_is_a_stranger(sleeper: subprocess.Popen[bytes]) -> None:
+    with pytest.raises(TargetGoneError, match="another process's by now"):
+        signal_process(sleeper.pid, 0, time.time_ns() - 60_000_000_000, signal.SIGKILL)
+    assert sleeper.poll() is None
+
+
+def test_a_process_with_another_start_time_is_a_stranger(sleeper: subprocess.Popen[bytes]) -> None:
+    with pytest.raises(TargetGoneError):
+        signal_process(sleeper.pid, start_ns(sleeper.pid) + TICK_NS, time.time_ns(), signal.SIGKILL)
+    assert sleeper.poll() is None
+
+
+def test_a_process_that_has_ended_is_gone_also_as_a_zombie(sleeper: subprocess.Popen[bytes]) -> None:
+    started = start_ns(sleeper.pid)
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(TargetGoneError, match="it has ended"):
+        signal_process(sleeper.pid, started, time.time_ns(), signal.SIGKILL)
+    sleeper.wait()
+    with pytest.raises(TargetGoneError, match="it has ended"):
+        signal_process(sleeper.pid, started, time.time_ns(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("pid", [0, 1, os.getpid(), os.getppid()], ids=["none", "init", "itself", "parent"])
+def test_protected_processes_are_refused(pid: int) -> None:
+    with pytest.raises(RefusedError):
+        signal_process(pid, 0, time.time_ns(), signal.SIGCONT)
+
+
+def test_kernel_threads_are_refused() -> None:
+    kthreadd = next(
+        int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and read_stat(int(p.name)).is_kernel_thread
+    )
+    with pytest.raises(RefusedError, match="kernel thread"):
+        signal_process(kthreadd, start_ns(kthreadd), time.time_ns(), signal.SIGCONT)
+
+
+def test_a_thread_is_not_taken_for_a_process() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        assert thread.native_id is not None
+        with pytest.raises(TargetGoneError):
+            signal_process(thread.native_id, 0, time.time_ns(), signal.SIGCONT)
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_name_with_parentheses_does_not_shift_the_fields(tmp_path: Path) -> None:
+    program = tmp_path / "x) R 1 (y"
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([str(program), "60"]) as process:
+        try:
+            deadline = time.monotonic() + 5
+            while Path(f"/proc/{process.pid}/comm").read_text() != "x) R 1 (y\n":
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            assert read_stat(process.pid).ppid == os.getpid()
+        finally:
+            process.kill()
+
+
+def test_the_ancestors_lead_to_init_or_out_of_sight() -> None:
+    found = ancestors(os.getpid())
+    assert os.getppid() in found
+    assert os.getpid() not in found
