@@ -98,7 +98,7 @@ def check_daemon(address: Address, timeout_s: float) -> None:
 
 
 def _unix(text: str, path: str) -> UnixAddress:
-    if not path or "\0" in path:
+    if not path or path.endswith("/") or "\0" in path:
         raise ApiError(f"{text!r}: not an address; write a path, such as unix:///run/bpfd/bpfd.sock")
     absolute = os.path.abspath(path)
     if len(os.fsencode(absolute)) > LONGEST_PATH:

@@ -130,7 +130,9 @@ class FakeControl:
 
     def status(self) -> Status:
         self._fail()
-        return Status("0.1.0", "box", "6.1", 1_700_000_000 * 10**9, (TRACER,), {"trace.lost": 5}, ("rules/x.toml: bad",))
+        return Status(
+            "0.1.0", "box", "6.1", 1_700_000_000 * 10**9, (TRACER,), {"trace.lost": 5}, ("rules/x.toml: bad",)
+        )
 
     def subscribe(self, on_ready: Callable[[], None], rule: str = "", tracer: str = "") -> FakeSubscription:
         self._fail()
