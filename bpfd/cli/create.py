@@ -38,15 +38,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(file: str) -> str:
     """The text of `file`. Raises RuleError, which names it."""
+    name = printable(file)
     try:
         with open(file, "rb") as stream:
             content = stream.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise RuleError([f"{file}: cannot be read: {error.strerror}; give the path of a rule file"]) from None
+        raise RuleError([f"{name}: cannot be read: {error.strerror}; give the path of a rule file"]) from None
     if len(content) > _MOST_BYTES:
-        raise RuleError([f"{file}: larger than {_MOST_BYTES} bytes; split it into several rules"])
+        raise RuleError([f"{name}: larger than {_MOST_BYTES} bytes; split it into several rules"])
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise RuleError([f"{file}:{line}: not UTF-8 text; a rule is a TOML file"]) from None
+        raise RuleError([f"{name}:{line}: not UTF-8 text; a rule is a TOML file"]) from None

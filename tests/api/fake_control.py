@@ -78,7 +78,10 @@ class FakeSubscription:
 
 
 class FakeControl:
-    """Implements Control. `error` is raised by every method; `gate`, once cleared, holds every change."""
+    """Implements Control. `error` is raised by every method.
+
+    `gate`, once cleared, holds every change; `waiting` says how many rules wait to be created.
+    """
 
     def __init__(self) -> None:
         self.rules: dict[str, Rule] = {}
@@ -88,9 +91,12 @@ class FakeControl:
         self.error: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
+        self.waiting = 0
 
     def create_rule(self, toml: str, source: str, replace: bool) -> Rule:
+        self.waiting += 1
         self.gate.wait(20)
+        self.waiting -= 1
         self._fail()
         table = tomli.loads(toml)
         name = table.get("name", source)

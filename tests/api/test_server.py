@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -145,7 +144,7 @@ def test_long_names_are_refused(client: Client) -> None:
         lambda: client.create_rule(RULE, "s" * 4097),
         lambda: list(client.live_trace(rule="x" * 257)),
     ):
-        with pytest.raises(RuleError, match="at most .* characters"):
+        with pytest.raises(RuleError, match=r"at most \d+ characters"):
             call()
 
 
@@ -185,7 +184,7 @@ def test_stop_does_not_wait_for_a_change_that_hangs(server: Server, client: Clie
     with ThreadPoolExecutor(1) as pool:
         change = pool.submit(client.create_rule, RULE, "x")
         deadline = time.monotonic() + 10
-        while not any(thread.name.startswith("bpfd-api-change") for thread in threading.enumerate()):
+        while control.waiting == 0:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         began = time.monotonic()

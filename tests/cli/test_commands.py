@@ -1,0 +1,206 @@
+"""What each command prints, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bpfd.control import RuleStatus
+from bpfd.errors import LoadError, RuleError
+from bpfd.event import Container
+from tests.api.fake_control import EVENT, FakeControl
+from tests.cli.program import Bpfd, wait_until_ready, write
+
+pytestmark = pytest.mark.usefixtures("server")
+
+RULE = 'name = "shadow"\ntracer = "open"\nactions = ["kill"]\n[filterEvents.filename]\nvalues = ["/etc/shadow"]\n'
+
+
+def test_create_takes_several_files_and_names_what_it_made(bpfd: Bpfd, control: FakeControl, tmp_path: Path) -> None:
+    first = write(tmp_path / "a.toml", RULE)
+    second = write(tmp_path / "b.toml", 'name = "b"\ntracer = "exec"\n')
+    assert bpfd("create", first, second) == "created shadow (open)\ncreated b (exec)\n"
+    assert control.rules["shadow"].source == first
+
+
+def test_create_refuses_a_name_in_use_unless_replace(bpfd: Bpfd, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.toml", RULE)
+    bpfd("create", file)
+    assert "is in use" in bpfd("create", file, code=1)
+    assert bpfd("create", "--replace", file) == "created shadow (open)\n"
+
+
+def test_create_makes_the_good_rules_and_reports_each_bad_one(bpfd: Bpfd, control: FakeControl, tmp_path: Path) -> None:
+    good = write(tmp_path / "good.toml", RULE)
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"# fine\n\xff")
+    large = write(tmp_path / "large.toml", "#" * (2 << 20) + "##")
+    missing = f"{tmp_path}/missing\n\x1b[2J.toml"
+    result = bpfd("create", str(binary), missing, large, str(tmp_path), good, code=1)
+    shown = missing.replace("\n", "\\n").replace("\x1b", "\\x1b")
+    assert result.splitlines() == [
+        f"{binary}:2: not UTF-8 text; a rule is a TOML file",
+        f"{shown}: cannot be read: No such file or directory; give the path of a rule file",
+        f"{large}: larger than 2097152 bytes; split it into several rules",
+        f"{tmp_path}: cannot be read: Is a directory; give the path of a rule file",
+    ]
+    assert list(control.rules) == ["shadow"]
+
+
+def test_create_prints_a_line_for_each_problem_of_the_daemon(bpfd: Bpfd, control: FakeControl, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.toml", RULE)
+    control.error = RuleError([f"{file}:1: x: bad \x1b[31m", f"{file}:2: y: bad"])
+    assert bpfd("create", file, code=1) == f"{file}:1: x: bad \\x1b[31m\n{file}:2: y: bad\n"
+    control.error = LoadError("open: the verifier says no")
+    assert bpfd("create", file, code=1) == "open: the verifier says no\n"
+
+
+def test_a_file_name_that_is_not_utf8_is_escaped(bpfd: Bpfd, control: FakeControl, tmp_path: Path) -> None:
+    file = os.path.join(os.fsencode(tmp_path), b"a\xff.toml")
+    with open(file, "w") as stream:
+        stream.write(RULE)
+    bpfd("create", file)
+    assert control.rules["shadow"].source == f"{tmp_path}/a\\xff.toml"
+
+
+def test_rm_removes_each_name_and_fails_for_unknown_ones(bpfd: Bpfd, control: FakeControl, tmp_path: Path) -> None:
+    bpfd("create", write(tmp_path / "a.toml", RULE))
+    assert bpfd("rm", "nope", "shadow", code=1) == "nope: no rule of that name; see bpfd ls\n"
+    assert control.rules == {}
+
+
+def test_ls_prints_a_table_that_begins_with_name_and_tracer(bpfd: Bpfd, control: FakeControl, tmp_path: Path) -> None:
+    assert bpfd("ls") == "NAME  TRACER  RUNTIMES  FILTERS  ACTIONS  MATCHED  STATE\n"
+    bpfd("create", write(tmp_path / "a.toml", RULE))
+    control.bad.append(RuleStatus("b\n\x1b", "", None, "/r/b.toml", problem="/b.toml:1: bad\n/b.toml:2: worse"))
+    control.bad.append(RuleStatus("c", "exec", control.rules["shadow"], "/r/c.toml", problem="exec: no tracefs"))
+    assert bpfd("ls").splitlines() == [
+        "NAME     TRACER  RUNTIMES  FILTERS               ACTIONS  MATCHED  STATE",
+        "shadow   open    -         filename=/etc/shadow  kill     3        ok",
+        "b\\n\\x1b  -       -         -                     -        0        bad: /b.toml:1: bad | /b.toml:2: worse",
+        "c        exec    -         filename=/etc/shadow  kill     0        not running: exec: no tracefs",
+    ]
+    shadow, bad, _ = json.loads(bpfd("ls", "--json"))
+    assert shadow == {
+        "name": "shadow",
+        "tracer": "open",
+        "containerRuntimes": [],
+        "filterEvents": {"filename": ["/etc/shadow"]},
+        "actions": ["kill"],
+        "matched": 3,
+        "state": "ok",
+        "problem": "",
+        "source": str(tmp_path / "a.toml"),
+    }
+    assert (bad["name"], bad["state"]) == ("b\n\x1b", "bad")
+
+
+def test_tracers_lists_the_fields_that_rules_may_use(bpfd: Bpfd) -> None:
+    assert bpfd("tracers").splitlines() == [
+        "open (running): Files opened",
+        "  filename  string 255    The name as passed",
+        "  size      u64           Bytes",
+        "",
+        "exec (failed): Files opened",
+        "  problem: exec: no tracefs; mount it",
+        "  filename  string 255    The name as passed",
+        "  size      u64           Bytes",
+    ]
+
+
+def test_tracers_shows_all_about_one(bpfd: Bpfd) -> None:
+    assert bpfd("tracers", "open").splitlines() == [
+        "open (running): Files opened",
+        "  probe: tracepoint:syscalls:sys_exit_openat",
+        "  events: 7 received, 1 lost",
+        "  filename  string 255    The name as passed",
+        "                          for example: /etc/shadow",
+        "  size      u64           Bytes",
+    ]
+    (tracer,) = json.loads(bpfd("tracers", "--json", "open"))
+    assert tracer["fields"][1]["type"] == "u64"
+    assert bpfd("tracers", "opem", code=1) == "opem: no such tracer; did you mean 'open'?\n"
+    assert bpfd("tracers", "zzz", code=1) == "zzz: no such tracer; there are exec, open\n"
+
+
+def test_actions_lists_the_settings_of_each(bpfd: Bpfd) -> None:
+    assert bpfd("actions") == "kill (responder): Kills the process\nlog (notifier): Tells\n  path: Where\n"
+    assert json.loads(bpfd("actions", "--json"))[1] == {
+        "name": "log",
+        "kind": "notifier",
+        "doc": "Tells",
+        "settings": {"path": "Where"},
+    }
+
+
+def test_status_shows_every_loss_and_problem(bpfd: Bpfd) -> None:
+    assert bpfd("status").splitlines() == [
+        "bpfd 0.1.0 on box, kernel 6.1",
+        "running since 2023-11-14 22:13:20 UTC",
+        "",
+        "TRACER  STATE    RECEIVED  LOST",
+        "open    running  7         1",
+        "",
+        "COUNTER     COUNT",
+        "trace.lost  5",
+        "",
+        "problems:",
+        "  rules/x.toml: bad",
+    ]
+    status = json.loads(bpfd("status", "--json"))
+    assert (status["counters"], status["tracers"][0]["lost"]) == ({"trace.lost": 5}, 1)
+
+
+def test_trace_prints_the_daemons_json(bpfd: Bpfd, control: FakeControl) -> None:
+    hostile = EVENT._replace(
+        command="c\udcff\n", data={"filename": "a\n\x1b[2J\u202e"}, container=Container("c", "docker", "n\n")
+    )
+    process = bpfd.start("trace", "--json", "--grpc-addr", bpfd.address)
+    wait_until_ready(process, "following")
+    for event in (EVENT, hostile):
+        control.publish(event)
+    assert process.stdout is not None
+    for event in (EVENT, hostile):
+        assert json.loads(process.stdout.readline()) == json.loads(event.to_json())
+
+
+def test_trace_prints_one_escaped_line_an_event(bpfd: Bpfd, control: FakeControl) -> None:
+    process = bpfd.start("trace", "--grpc-addr", bpfd.address)
+    wait_until_ready(process, "following")
+    control.publish(EVENT._replace(command="evil\n\x1b[2J", data={"filename": "a\u202e\n"}))
+    control.publish(EVENT)
+    assert process.stdout is not None
+    first, second = process.stdout.readline(), process.stdout.readline()
+    assert "evil\\n\\x1b[2J" in first
+    assert "a\\u202e\\n" in first
+    assert "/etc/shadow" in second
+
+
+def test_trace_follows_one_rule_or_tracer(bpfd: Bpfd, control: FakeControl) -> None:
+    process = bpfd.start("trace", "--json", "--rule", "r", "--tracer", "t", "--grpc-addr", bpfd.address)
+    wait_until_ready(process, "following")
+    (subscription,) = control.subscriptions
+    assert (subscription.rule, subscription.tracer) == ("r", "t")
+
+
+def test_trace_says_on_stderr_how_many_events_were_lost(bpfd: Bpfd, control: FakeControl) -> None:
+    process = bpfd.start("trace", "--json", "--grpc-addr", bpfd.address)
+    wait_until_ready(process, "following")
+    (subscription,) = control.subscriptions
+    with subscription._lock:
+        subscription._lost = 41
+    control.publish(EVENT)
+    assert "41 events lost" in wait_until_ready(process, "lost")
+
+
+def test_trace_fails_when_the_daemon_stops(bpfd: Bpfd, server: object) -> None:
+    process = bpfd.start("trace", "--grpc-addr", bpfd.address)
+    wait_until_ready(process, "following")
+    server.stop()
+    output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output) == (1, "")
+    assert errors.count("\n") == 1
+    assert "the daemon is stopping" in errors
