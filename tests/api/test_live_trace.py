@@ -186,3 +186,22 @@ def test_a_queue_that_speaks_up_for_each_event_is_fine_too(
             queue.put(numbered(number))
             queue.on_ready()
         assert take(batches, 500) == [str(number) for number in range(500)]
+
+
+def test_stop_waits_no_longer_than_its_grace_for_a_client_that_never_reads(
+    server: Server, control: FakeControl
+) -> None:
+    control.queue_size = 100
+    with grpc.insecure_channel(parse_address(server.address).target) as channel:
+        stuck = bpfd_pb2_grpc.BpfdStub(channel).LiveTrace(bpfd_pb2.LiveTraceRequest())
+        control.wait_for_clients(1)
+        (queue,) = control.subscriptions
+        deadline = time.monotonic() + 60
+        while not queue._lost:
+            assert time.monotonic() < deadline
+            control.publish(EVENT._replace(command="x" * 4000))
+        began = time.monotonic()
+        server.stop(grace=0.3)
+        assert time.monotonic() - began < 2
+        stuck.cancel()
+    assert not control.subscriptions
