@@ -10,6 +10,7 @@ from bpfd.cli.daemon_client import connect
 from bpfd.control import ActionStatus, TracerStatus
 from bpfd.errors import ApiError
 from bpfd.event import printable
+from bpfd.plugin import one_line
 
 if TYPE_CHECKING:
     from bpfd.api.client import Client
@@ -30,7 +31,7 @@ def connect_if_running(args: argparse.Namespace) -> Client | None:
 def tracers() -> list[TracerStatus]:
     """The installed tracers. Plugins that were left out are named on stderr."""
     return [
-        TracerStatus(name, _doc(tracer), tracer.fields, getattr(tracer, "probes", ()), "not loaded")
+        TracerStatus(name, one_line(tracer), tracer.fields, getattr(tracer, "probes", ()), "not loaded")
         for name, tracer in sorted(_plugins().tracers.items())
     ]
 
@@ -38,7 +39,7 @@ def tracers() -> list[TracerStatus]:
 def actions() -> list[ActionStatus]:
     """The installed actions. Plugins that were left out are named on stderr."""
     return [
-        ActionStatus(name, _doc(action), action.responds, action.settings)
+        ActionStatus(name, one_line(action), action.responds, action.settings)
         for name, action in sorted(_plugins().actions.items())
     ]
 
@@ -50,7 +51,3 @@ def _plugins() -> Plugins:
     for problem in plugins.problems:
         print(printable(problem), file=sys.stderr)
     return plugins
-
-
-def _doc(plugin: type) -> str:
-    return (plugin.__doc__ or "").strip().partition("\n")[0]

@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from importlib.metadata import version
+    from bpfd.version import VERSION
 
-    print(f"bpfd {version('bpfd')}")
+    print(f"bpfd {VERSION}")
     return 0

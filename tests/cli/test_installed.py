@@ -1,0 +1,70 @@
+"""Listing what is installed where no daemon runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bpfd.cli.main import main
+from bpfd.event import Event
+from bpfd.plugin import Action, BPFTracer, Field
+
+
+class Open(BPFTracer):
+    """Files opened.
+
+    And more.
+    """
+
+    name = "open"
+    fields = (Field("filename", "The name as passed"),)
+    program = Path("open.c")
+    probes = ("tracepoint:syscalls:sys_exit_openat",)
+
+
+class Kill(Action):
+    """Kills the process."""
+
+    name = "kill"
+    responds = True
+
+    def act(self, event: Event) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plugins = SimpleNamespace(tracers={"open": Open}, actions={"kill": Kill}, problems=["x\x1b: cannot be imported"])
+    monkeypatch.setitem(sys.modules, "bpfd.plugins", SimpleNamespace(load_plugins=lambda: plugins))
+    monkeypatch.setattr("bpfd.settings.DEFAULT_ADDRESS", f"unix://{tmp_path}/s")
+
+
+def test_tracers_without_a_daemon_are_the_installed_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tracers"]) == 0
+    output, errors = capsys.readouterr()
+    assert output == "open (not loaded): Files opened\n  filename  string 255    The name as passed\n"
+    assert errors.splitlines() == [
+        "bpfd: no daemon can be reached; this is what is installed",
+        "x\\x1b: cannot be imported",
+    ]
+    assert main(["tracers", "--json", "open"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["probes"] == ["tracepoint:syscalls:sys_exit_openat"]
+
+
+def test_actions_without_a_daemon_are_the_installed_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["actions"]) == 0
+    assert capsys.readouterr().out == "kill (responder): Kills the process\n"
+
+
+@pytest.mark.parametrize("command", ["tracers", "actions"])
+def test_an_address_that_was_given_must_answer(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([command, "--grpc-addr", f"{tmp_path}/other"]) == 1
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors == f"unix://{tmp_path}/other: no bpfd daemon runs there; start it with: bpfd daemon\n"
