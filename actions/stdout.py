@@ -20,6 +20,7 @@ class Stdout(Action):
     """Print each event as a line: readable on a terminal, JSON otherwise."""
 
     name = "stdout"
+    durable = False
     settings = {"format": "line or json; auto (the default) is line on a terminal and json otherwise"}
 
     def __init__(self, settings: Mapping[str, Any]) -> None:

@@ -60,5 +60,17 @@ class RefusedError(ActionError):
     """The process or container is one that bpfd never acts on."""
 
 
+class RetryLaterError(ActionError):
+    """The receiver asks to be left alone for `after_s` seconds; a notifier raises it, and the alert is sent then."""
+
+    def __init__(self, text: str, after_s: float) -> None:
+        self.after_s = after_s
+        super().__init__(text)
+
+
+class RejectedError(ActionError):
+    """The receiver will never take this alert; a notifier raises it, and the alert becomes a dead letter at once."""
+
+
 class ApiError(BpfdError):
     """The daemon could not be reached, or refused a call."""

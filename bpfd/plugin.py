@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+from bpfd.alert import Alert
 from bpfd.event import Event
 
 FieldType = Literal["string", "s64", "u64", "bool", "address"]
@@ -30,9 +31,15 @@ class Field:
     doc: str
     type: FieldType = "string"
     length: int = 256
-    """Strings: how many bytes are kept, the closing NUL included; at most 4096."""
+    """Strings: how many bytes are kept, the closing NUL included; at most 16384."""
     show: Callable[[Any], str] | None = None
     """Turns the kernel's value (bytes for strings, int for numbers) into the text of the event; None: as it is."""
+    spaces: bool = False
+    """Strings: a NUL inside is shown as a space, as in a list of arguments."""
+    normalised: bool = False
+    """Strings: `settle` takes `//`, `/./` and `/../` out of it, so that the kernel can't judge a text that has them."""
+    asked: bool = False
+    """Strings: the C side asks the filter about this one itself, early, to spare the work for the other fields."""
     also: str = ""
     """The name of a string field that a rule on this one is judged against too."""
     optional: bool = False
@@ -140,6 +147,8 @@ class Action(ABC):
     name: ClassVar[str]
     responds: ClassVar[bool] = False
     """True: acts on the process or container, now or never. False: tells somebody."""
+    durable: ClassVar[bool] = True
+    """For notifiers. True: alerts wait on disk until `send` took them, over failures and restarts. False: one try."""
     settings: ClassVar[Mapping[str, str]] = {}
     """The keys of its table in the configuration, each with a line that says what it does."""
 
@@ -154,6 +163,15 @@ class Action(ABC):
         """React to many at once, oldest first. Override where that is cheaper; called by notifiers' workers."""
         for event in events:
             self.act(event)
+
+    def send(self, alert: Alert) -> None:
+        """Tell of `alert`, within a time limit; durable notifiers are called here. Left as it is, it calls `act`.
+
+        Override to pass on the alert's id, and what summaries say. Raise `RejectedError` if it will never be taken,
+        `RetryLaterError` if the receiver said when to come again; after any other error it is tried again, later
+        and later. No error may hold a secret: it is logged.
+        """
+        self.act(alert.event)
 
     def close(self) -> None:  # noqa: B027 - most actions hold nothing
         """Give back what the action holds; called once, after the last `act`."""

@@ -1,209 +1,23 @@
-"""How actions are run: each on a worker thread behind a bounded queue, so that the event path never waits for one."""
+"""The actions of this daemon: made from the configuration, given events, ended."""
 
 from __future__ import annotations
 
-import logging
-import queue
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bpfd import options
+from bpfd.complaints import describe
 from bpfd.counters import Counters
-from bpfd.errors import ActionError, BpfdError, RefusedError, SettingsError, TargetGoneError
-from bpfd.event import Event, printable
+from bpfd.delivery import Delivery, Retry
+from bpfd.errors import ActionError, SettingsError
+from bpfd.event import Event
+from bpfd.outbox import Outbox, Posting
 from bpfd.plugin import Action
 from bpfd.rules.nearest import hint, quoted
+from bpfd.runner import EXPIRE_S, ActionRunner
 
-BATCH = 1024
-"""How many events a notifier is given at once, at most."""
-EXPIRE_S = 5.0
-"""A response later than this after its event would hit a situation that is gone."""
-_COMPLAIN_S = 60.0
-_COMPLAINTS = 5
-
-log = logging.getLogger(__name__)
-
-
-class ActionRunner:
-    """Runs one action on one worker thread. `put` belongs to the event thread; the rest to the thread that made it.
-
-    Counts, as `action.NAME.…`: `done`, `failed` (the action raised), and for responders `expired` (too late), `gone`
-    (the target had ended) and `refused` (a protected target); `dropped` is what the queue had no room for, or was left
-    in it at the end.
-    """
-
-    def __init__(
-        self, name: str, action: Action, counters: Counters, queue_size: int, expire_s: float = EXPIRE_S
-    ) -> None:
-        self.name = name
-        self.action = action
-        self._counters = counters
-        self._limit = queue_size
-        self._expire_ns = int(expire_s * 1e9)
-        self._batched = not action.responds and type(action).act_on_batch is not Action.act_on_batch
-        # A queue of lists: one call in C for a whole batch, without a lock that the event thread could wait for.
-        self._queue: queue.SimpleQueue[list[Event] | None] = queue.SimpleQueue()
-        self._entered = 0  # written by the event thread only
-        self._left = 0  # written by the worker only
-        self._done = 0
-        self._deadline: float | None = None
-        self._complaints = _Complaints(name)
-        counters.watch(f"action.{name}.done", lambda: self._done)
-        self._thread = threading.Thread(target=self._work, name=f"action-{name}", daemon=True)
-        self._thread.start()
-
-    @property
-    def waiting(self) -> int:
-        """How many events were put and not yet dealt with."""
-        return self._entered - self._left
-
-    def put(self, events: list[Event]) -> None:
-        """Hand over `events`, oldest first, and never wait; what has no room is counted as dropped.
-
-        The list must not be changed afterwards.
-        """
-        room = self._limit - (self._entered - self._left)
-        if len(events) > room:
-            self._count("dropped", len(events) - room)
-            events = events[:room]
-            if not events:
-                return
-        self._entered += len(events)
-        self._queue.put(events)
-
-    def begin_stop(self, timeout_s: float) -> None:
-        """Tell the worker to end within `timeout_s`, so that several can end at once; `stop` comes after."""
-        if self._deadline is None:
-            self._deadline = time.monotonic() + timeout_s
-            self._queue.put(None)
-
-    def stop(self, timeout_s: float) -> None:
-        """Deal with what waits for at most `timeout_s`, close the action, and join the worker.
-
-        What is left is counted as dropped. A worker that hangs in its action is left behind: it can't hold up the
-        daemon's end.
-        """
-        self.begin_stop(timeout_s)
-        self._thread.join(timeout_s + 0.5)
-        if self._thread.is_alive():
-            self._count("dropped", self.waiting)
-            log.warning(
-                "action %s: still busy after %.1f s; left behind with %d events", self.name, timeout_s, self.waiting
-            )
-        self._counters.unwatch(f"action.{self.name}.done")
-
-    def _work(self) -> None:
-        ended = False
-        while not ended:
-            batch, ended = self._take()
-            if batch:
-                self._handle(batch)
-        try:
-            self.action.close()
-        except Exception as error:
-            self._complaints.add(error)
-        self._complaints.flush()
-
-    def _take(self) -> tuple[list[Event], bool]:
-        """What waits, up to a batch, after waiting for the first of it; and whether the end was reached."""
-        batch: list[Event] = []
-        while True:
-            try:
-                part = self._queue.get(block=not batch)
-            except queue.Empty:
-                return batch, False
-            if part is None:
-                return batch, True
-            batch = [*batch, *part] if batch else part
-            if len(batch) >= BATCH:
-                return batch, False
-
-    def _handle(self, events: list[Event]) -> None:
-        for first in range(0, len(events), BATCH):
-            part = events[first : first + BATCH]
-            if self._batched:
-                self._try_batch(part)
-            else:
-                for event in part:
-                    self._try(event)
-
-    def _is_over(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline
-
-    def _try_batch(self, events: list[Event]) -> None:
-        if self._is_over():
-            self._count("dropped", len(events))
-        else:
-            try:
-                self.action.act_on_batch(events)
-                self._done += len(events)
-            except Exception as error:  # a stranger's code: whatever it raises stops nothing
-                self._count("failed", len(events))
-                self._complaints.add(error)
-        self._left += len(events)
-
-    def _try(self, event: Event) -> None:
-        if self._is_over():
-            self._count("dropped")
-        elif self.action.responds and time.time_ns() - event.time > self._expire_ns:
-            self._count("expired")
-        else:
-            self._act(event)
-        self._left += 1
-
-    def _act(self, event: Event) -> None:
-        try:
-            self.action.act(event)
-            self._done += 1
-        except TargetGoneError:
-            self._count("gone")
-        except RefusedError as error:
-            self._count("refused")
-            self._complaints.add(error)
-        except Exception as error:
-            self._count("failed")
-            self._complaints.add(error)
-
-    def _count(self, what: str, count: int = 1) -> None:
-        self._counters.add(f"action.{self.name}.{what}", count)
-
-
-class _Complaints:
-    """Logs an action's errors: each text once, and a few of them, in a minute; then how many there were. One thread."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._logged: set[str] = set()
-        self._since_s = 0.0
-        self._silent = 0
-
-    def add(self, error: Exception) -> None:
-        if time.monotonic() - self._since_s > _COMPLAIN_S:
-            self.flush()
-        text = describe(error)
-        if text in self._logged or len(self._logged) >= _COMPLAINTS:
-            self._silent += 1
-            return
-        self._logged.add(text)
-        log.error("action %s: %s", self._name, text)
-
-    def flush(self) -> None:
-        """Tell what was kept back, and begin anew."""
-        if self._silent:
-            log.error("action %s: %d more errors like these", self._name, self._silent)
-        self._logged.clear()
-        self._silent = 0
-        self._since_s = time.monotonic()
-
-
-def describe(error: Exception) -> str:
-    """One line of `error`: its text if it was written for users, its type as well if not."""
-    text = printable(str(error))
-    if isinstance(error, BpfdError):
-        return text
-    return f"{type(error).__name__}: {text}"
+TYPE = "the action that this is an instance of; left out: the table's name"
 
 
 class Actions:
@@ -218,15 +32,21 @@ class Actions:
         tables: Mapping[str, Mapping[str, Any]],
         counters: Counters,
         queue_size: int,
+        outbox: Outbox | None = None,
     ) -> None:
         """`classes` are the plugins' actions by name, `tables` is `Settings.actions`; each table makes one instance.
+
+        Durable notifiers go through `outbox`, which is closed by whoever made it, after `stop`. None: they are told
+        at once, and nothing is kept or tried again.
 
         Raises `SettingsError` with all that is wrong, naming table and key; then nothing is left running.
         """
         self._classes = classes
         self._counters = counters
         self._queue_size = queue_size
+        self._outbox = outbox
         self._runners: dict[str, ActionRunner] = {}
+        self._deliveries: list[Delivery] = []
         problems: list[str] = []
         for name, table in tables.items():
             try:
@@ -243,9 +63,8 @@ class Actions:
 
     def prepare(self, names: Iterable[str]) -> None:
         """Make the instances that rules are about to use; call before they are in force. Raises `ActionError`."""
-        runners = dict(self._runners)
         for name in names:
-            if name not in runners:
+            if name not in self._runners:
                 try:
                     self._start(name, {})
                 except ActionError as error:
@@ -261,34 +80,68 @@ class Actions:
                 runner.put(events)
 
     def stop(self, timeout_s: float) -> None:
-        """End every action within about `timeout_s`; see `ActionRunner.stop`."""
+        """End every action within about `timeout_s`; see `ActionRunner.stop` and `Delivery.stop`."""
         deadline = time.monotonic() + timeout_s
         for runner in self._runners.values():
             runner.begin_stop(timeout_s)
         for runner in self._runners.values():
             runner.stop(max(0.0, deadline - time.monotonic()))
-        self._runners = {}
+        for delivery in self._deliveries:
+            delivery.begin_stop()
+        for delivery in self._deliveries:
+            delivery.stop(max(0.1, deadline - time.monotonic()))
+        self._runners, self._deliveries = {}, []
 
     def _start(self, name: str, table: Mapping[str, Any]) -> None:
         kind = table.get("type", name)
         action_class = self._classes.get(kind) if isinstance(kind, str) else None
         if action_class is None:
             raise ActionError(f"type: unknown action {quoted(kind)}; {hint(str(kind), self._classes, 'actions')}")
-        settings = {key: value for key, value in table.items() if key != "type"}
-        expire_s = EXPIRE_S
-        if action_class.responds:
-            expire_s = options.seconds(settings, "expire", EXPIRE_S, 0.001, 3600)
-            settings.pop("expire", None)
+        common = _common_keys(action_class, self._outbox)
+        settings = {key: value for key, value in table.items() if key not in common}
         unknown = [
-            f"unknown key {quoted(key)}; {hint(key, action_class.settings, 'keys')}"
+            f"unknown key {quoted(key)}; {hint(key, [*action_class.settings, *common], 'keys')}"
             for key in settings
             if key not in action_class.settings
         ]
         if unknown:
             raise ActionError("\n".join(unknown))
+        retry = _retry(table)
+        expire_s = options.seconds(table, "expire", EXPIRE_S, 0.001, 3600)
         action = _make(action_class, settings)
+        if self._outbox is not None and "retries" in common:
+            self._deliveries.append(Delivery(name, action, self._outbox, self._counters, retry))
+            posting = Posting(self._outbox, name)
+            runner = ActionRunner(name, posting, self._counters, self._queue_size, done="stored")
+        else:
+            runner = ActionRunner(name, action, self._counters, self._queue_size, expire_s)
         # A new mapping beside the old one: the event thread reads it meanwhile.
-        self._runners = {**self._runners, name: ActionRunner(name, action, self._counters, self._queue_size, expire_s)}
+        self._runners = {**self._runners, name: runner}
+
+
+def _common_keys(action_class: type[Action], outbox: Outbox | None) -> Mapping[str, str]:
+    """The keys that every action of this sort has in its table, beside its own."""
+    if action_class.responds:
+        return {"type": TYPE, "expire": "how long after its event a response is still carried out; 5s"}
+    if action_class.durable and outbox is not None:
+        return {
+            "type": TYPE,
+            "retries": "how often an alert is tried before it is given up as a dead letter; 50",
+            "retry_first": "the wait after the first failure, which doubles with each; 1s",
+            "retry_longest": "the longest wait between two tries; 10m",
+            "keep": "the age at which an alert is given up; 1d",
+        }
+    return {"type": TYPE}
+
+
+def _retry(table: Mapping[str, Any]) -> Retry:
+    default = Retry()
+    return Retry(
+        first_s=options.seconds(table, "retry_first", default.first_s, 0.001, 3600),
+        longest_s=options.seconds(table, "retry_longest", default.longest_s, 0.001, 86400),
+        tries=options.whole(table, "retries", default.tries, 1, 1_000_000),
+        keep_s=options.seconds(table, "keep", default.keep_s, 1, 365 * 86400),
+    )
 
 
 def _make(action_class: type[Action], settings: Mapping[str, Any]) -> Action:

@@ -13,7 +13,8 @@ from bpfd.counters import Counters
 from bpfd.errors import ActionError, RefusedError, SettingsError, TargetGoneError
 from bpfd.event import Event
 from bpfd.plugin import Action
-from bpfd.respond import ActionRunner, Actions
+from bpfd.respond import Actions
+from bpfd.runner import ActionRunner
 
 
 def event(pid: int = 7, age_s: float = 0) -> Event:
@@ -253,7 +254,10 @@ def test_an_action_without_a_table_is_made_when_a_rule_first_names_it(
     make: Callable[..., Actions], counters: Counters
 ) -> None:
     actions = make({})
+    threads = threading.active_count()
     actions.prepare(["recorder", "recorder"])
+    actions.prepare(["recorder"])
+    assert threading.active_count() == threads + 1
     actions.deliver(["recorder"], [event()])
     actions.stop(5)
     assert counters.table() == {"action.recorder.done": 1}
@@ -286,7 +290,7 @@ def test_all_that_is_wrong_with_the_tables_is_told_at_once(make: Callable[..., A
         '[actions.one] type: unknown action "recordr"; did you mean "recorder"?',
         '[actions.two] type: unknown action "3"; actions are recorder, responder',
         '[actions.recorder] unknown key "colour"; did you mean "color"?',
-        '[actions.recorder] unknown key "size"; keys are color',
+        '[actions.recorder] unknown key "size"; keys are color, type',
         "[actions.red] color: must not be red",
         '[actions.responder] expire: must be a time from 0.001 to 3600 seconds, such as 30 or "5m"',
     ]

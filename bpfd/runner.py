@@ -1,0 +1,173 @@
+"""Runs one action on a worker thread behind a bounded queue, so that the event path never waits for it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+
+from bpfd.complaints import Complaints
+from bpfd.counters import Counters
+from bpfd.errors import RefusedError, TargetGoneError
+from bpfd.event import Event
+from bpfd.plugin import Action
+
+BATCH = 1024
+"""How many events a notifier is given at once, at most."""
+EXPIRE_S = 5.0
+"""A response later than this after its event would hit a situation that is gone."""
+
+log = logging.getLogger(__name__)
+
+
+class ActionRunner:
+    """Runs one action on one worker thread. `put` belongs to the event thread; the rest to the thread that made it.
+
+    Counts, as `action.NAME.…`: `done`, `failed` (the action raised), and for responders `expired` (too late), `gone`
+    (the target had ended) and `refused` (a protected target); `dropped` is what the queue had no room for, or was left
+    in it at the end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        action: Action,
+        counters: Counters,
+        queue_size: int,
+        expire_s: float = EXPIRE_S,
+        done: str = "done",
+    ) -> None:
+        """`done` is the name that events are counted by which the action took without an error."""
+        self.name = name
+        self.action = action
+        self._counters = counters
+        self._limit = queue_size
+        self._expire_ns = int(expire_s * 1e9)
+        self._batched = not action.responds and type(action).act_on_batch is not Action.act_on_batch
+        # A queue of lists: one call in C for a whole batch, without a lock that the event thread could wait for.
+        self._queue: queue.SimpleQueue[list[Event] | None] = queue.SimpleQueue()
+        self._entered = 0  # written by the event thread only
+        self._left = 0  # written by the worker only
+        self._done = 0
+        self._deadline: float | None = None
+        self._complaints = Complaints(name)
+        self._done_counter = f"action.{name}.{done}"
+        counters.watch(self._done_counter, lambda: self._done)
+        self._thread = threading.Thread(target=self._work, name=f"action-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many events were put and not yet dealt with."""
+        return self._entered - self._left
+
+    def put(self, events: list[Event]) -> None:
+        """Hand over `events`, oldest first, and never wait; what has no room is counted as dropped.
+
+        The list must not be changed afterwards.
+        """
+        room = self._limit - (self._entered - self._left)
+        if len(events) > room:
+            self._count("dropped", len(events) - room)
+            events = events[:room]
+            if not events:
+                return
+        self._entered += len(events)
+        self._queue.put(events)
+
+    def begin_stop(self, timeout_s: float) -> None:
+        """Tell the worker to end within `timeout_s`, so that several can end at once; `stop` comes after."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + timeout_s
+            self._queue.put(None)
+
+    def stop(self, timeout_s: float) -> None:
+        """Deal with what waits for at most `timeout_s`, close the action, and join the worker.
+
+        What is left is counted as dropped. A worker that hangs in its action is left behind: it can't hold up the
+        daemon's end.
+        """
+        self.begin_stop(timeout_s)
+        self._thread.join(timeout_s + 0.5)
+        if self._thread.is_alive():
+            self._count("dropped", self.waiting)
+            log.warning(
+                "action %s: still busy after %.1f s; left behind with %d events", self.name, timeout_s, self.waiting
+            )
+        self._counters.unwatch(self._done_counter)
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            batch, ended = self._take()
+            if batch:
+                self._handle(batch)
+        try:
+            self.action.close()
+        except Exception as error:
+            self._complaints.add(error)
+        self._complaints.flush()
+
+    def _take(self) -> tuple[list[Event], bool]:
+        """What waits, up to a batch, after waiting for the first of it; and whether the end was reached."""
+        batch: list[Event] = []
+        while True:
+            try:
+                part = self._queue.get(block=not batch)
+            except queue.Empty:
+                return batch, False
+            if part is None:
+                return batch, True
+            batch = [*batch, *part] if batch else part
+            if len(batch) >= BATCH:
+                return batch, False
+
+    def _handle(self, events: list[Event]) -> None:
+        for first in range(0, len(events), BATCH):
+            part = events[first : first + BATCH]
+            if self._batched:
+                self._try_batch(part)
+            else:
+                for event in part:
+                    self._try(event)
+
+    def _is_over(self) -> bool:
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    def _try_batch(self, events: list[Event]) -> None:
+        if self._is_over():
+            self._count("dropped", len(events))
+        else:
+            try:
+                self.action.act_on_batch(events)
+                self._done += len(events)
+            except Exception as error:  # a stranger's code: whatever it raises stops nothing
+                self._count("failed", len(events))
+                self._complaints.add(error)
+        self._left += len(events)
+
+    def _try(self, event: Event) -> None:
+        if self._is_over():
+            self._count("dropped")
+        elif self.action.responds and time.time_ns() - event.time > self._expire_ns:
+            self._count("expired")
+        else:
+            self._act(event)
+        self._left += 1
+
+    def _act(self, event: Event) -> None:
+        try:
+            self.action.act(event)
+            self._done += 1
+        except TargetGoneError:
+            self._count("gone")
+        except RefusedError as error:
+            self._count("refused")
+            self._complaints.add(error)
+        except Exception as error:
+            self._count("failed")
+            self._complaints.add(error)
+
+    def _count(self, what: str, count: int = 1) -> None:
+        self._counters.add(f"action.{self.name}.{what}", count)
