@@ -2,46 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Literal
 
-from bpfd.plugin import Field
-from bpfd.rules import fields, values
+from bpfd.rules import (
+    condition,
+    definitions,
+    duration,
+    fields,
+    filters,
+    lint,
+    output,
+    resolve,
+    sample,
+    selftest,
+    values,
+)
+from bpfd.rules.context import Context, Known
 from bpfd.rules.locate import KeyPath
-from bpfd.rules.model import RUNTIMES, All, Any, Condition, Rule, Test
+from bpfd.rules.model import RUNTIMES, SEVERITIES, SIGNALS, Condition, Count, Example, Rule, Sequence, Test
 from bpfd.rules.nearest import hint, quoted
 from bpfd.rules.problems import Problems
 
+__all__ = ["Known", "name_problem", "rule"]
+
 Table = Mapping[str, object]
 
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What rules may name: the tracers with their own fields, and the actions with their configured instances."""
-
-    tracers: Mapping[str, tuple[Field, ...]]
-    actions: Collection[str]
-
-
-KEYS = ("name", "tracer", "actions", "containerRuntimes", "filterEvents", "match")
+MATCHING = ("filterEvents", "excludeEvents", "match", "container", "containerRuntimes", "condition")
+"""The keys that say which events match; a rule with a sequence has none of them."""
+KEYS = (
+    "name",
+    "tracer",
+    "actions",
+    *MATCHING,
+    "severity",
+    "tags",
+    "description",
+    "output",
+    "enabled",
+    "mode",
+    "where",
+    "count",
+    "within",
+    "by",
+    "sequence",
+    "tests",
+    *definitions.KEYS,
+)
 """The keys at the top of a rule file."""
-MISPLACED = "; move it above the first [table]: TOML puts what follows a [table] line inside that table"
+KIN = ("process", "tree", "container")
+MOST_COUNT = 100_000
+MOST_STEPS = 16
+MOST_TESTS = 1000
 
 
 def rule(table: Table, known: Known, problems: Problems, default_name: str = "") -> Rule:
     """Check `table` and make it a rule. What is wrong goes into `problems`, all of it; the rule then means nothing."""
     for key in table:
         if key not in KEYS:
-            problems.add((key,), _unknown(key))
+            problems.add((key,), f"is no key of a rule; {hint(key, KEYS, 'keys')}")
+    context = Context(known, problems)
     name = _name(table, problems, default_name)
-    tracer, known_fields = _tracer(table, known, problems)
-    actions = _names(table, "actions", known.actions, "actions", problems)
-    tests, filters, inner_runtimes = _filters(table, tracer, known_fields, problems)
-    runtimes = _names(table, "containerRuntimes", RUNTIMES, "runtimes", problems)
-    if runtimes and inner_runtimes:
-        problems.add(("containerRuntimes",), "is given twice; keep one of the two")
-    runtimes = runtimes or inner_runtimes
-    return Rule(name, tracer, actions, _condition(tests, _match(table, problems), runtimes), runtimes, filters)
+    in_sequence = "sequence" in table
+    if not in_sequence:
+        _tracer(table, context)
+    condition_tree, written, runtimes = _condition(table, context)
+    actions = filters.names(table, "actions", tuple(known.actions), "actions", context)
+    made = Rule(
+        name=name,
+        tracer=context.tracer,
+        actions=actions,
+        condition=condition_tree,
+        runtimes=runtimes,
+        filters=written,
+        severity=_choice(table, "severity", SEVERITIES, "notice", problems),
+        tags=values.strings(table["tags"], ("tags",), problems, 'tags = ["network"]') if "tags" in table else (),
+        description=_line(table, "description", problems),
+        output=_output(table, context),
+        enabled=filters.flag(table, "enabled", context, default=True),
+        mode=_mode(table, problems),
+        where=_where(table, actions, problems),
+        window=_sequence(table, context) if in_sequence else _count(table, context),
+        examples=_examples(table, context),
+    )
+    if not problems and not in_sequence:
+        lint.tree(made.condition, context, next(((key,) for key in MATCHING if key in table), ("tracer",)))
+        selftest.run(made, known.tracers[made.tracer], problems)
+    return made
 
 
 def name_problem(name: str) -> str:
@@ -57,10 +104,6 @@ def name_problem(name: str) -> str:
     return ""
 
 
-def _unknown(key: str) -> str:
-    return f"is no key of a rule; {hint(key, KEYS, 'keys')}"
-
-
 def _name(table: Table, problems: Problems, default: str) -> str:
     name = table.get("name", default)
     if not isinstance(name, str):
@@ -74,122 +117,168 @@ def _name(table: Table, problems: Problems, default: str) -> str:
     return name
 
 
-def _tracer(table: Table, known: Known, problems: Problems) -> tuple[str, dict[str, Field] | None]:
-    """The tracer and the fields that the rule may name; None where the tracer is not known."""
+def _tracer(table: Table, context: Context) -> None:
+    """Note the tracer and the fields that the rule may name."""
     tracer = table.get("tracer")
+    known = context.known.tracers
     if tracer is None:
-        problems.add(("tracer",), f"is missing; {hint('', known.tracers, 'tracers')}")
-        return "", None
-    if not isinstance(tracer, str):
-        problems.add(("tracer",), f'is {values.kind(tracer)}, not a string; write tracer = "exec"')
-        return "", None
-    if tracer not in known.tracers:
-        problems.add(("tracer",), f"there is no tracer {quoted(tracer)}; {hint(tracer, known.tracers, 'tracers')}")
-        return tracer, None
-    return tracer, fields.table(known.tracers[tracer])
-
-
-def _names(
-    table: Table, key: str, known: Collection[str], kind: str, problems: Problems, path: KeyPath = ()
-) -> tuple[str, ...]:
-    """A list of names, each known. No list or an empty one: no names."""
-    if key not in table:
-        return ()
-    where = (*path, key)
-    names = values.strings(table[key], where, problems, f'{key} = ["{next(iter(sorted(known)), "name")}"]')
-    for name in names:
-        if name not in known:
-            given = table[key]
-            index = given.index(name) if isinstance(given, list) else 0
-            problems.add((*where, index), f"there is no {kind[:-1]} {quoted(name)}; {hint(name, known, kind)}")
-    return names
-
-
-def _match(table: Table, problems: Problems) -> bool:
-    """Whether one matching filter is enough."""
-    match = table.get("match", "all")
-    if match not in ("all", "any"):
-        shown = quoted(match) if isinstance(match, str) else f"is {values.kind(match)}, and"
-        problems.add(("match",), f'{shown} is neither "all" nor "any"; write one of them')
-    return match == "any"
-
-
-def _filters(
-    table: Table, tracer: str, known: dict[str, Field] | None, problems: Problems
-) -> tuple[list[Condition], dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """The tests of `[filterEvents]`, the same as written, and container runtimes that stand inside one of its tables.
-
-    The seed's own sample ends with `containerRuntimes` below a filter, where TOML puts it inside that filter; it is
-    taken for the rule's, as the sample's text says.
-    """
-    tests: list[Condition] = []
-    written: dict[str, tuple[str, ...]] = {}
-    runtimes: tuple[str, ...] = ()
-    for name, filter_table in _tables(table, "filterEvents", problems).items():
-        path: KeyPath = ("filterEvents", name)
-        if "containerRuntimes" in filter_table:
-            if runtimes:
-                problems.add((*path, "containerRuntimes"), "is given twice; keep one of the two")
-            runtimes = _names(filter_table, "containerRuntimes", RUNTIMES, "runtimes", problems, path)
-        field = _field(name, tracer, known, path, problems)
-        test = _filter(filter_table, field, path, problems)
-        if test is not None:
-            tests.append(test)
-            written[name] = test.values
-    return tests, written, runtimes
-
-
-def _tables(table: Table, key: str, problems: Problems) -> dict[str, Table]:
-    """The tables of a table of tables."""
-    outer = table.get(key, {})
-    if not isinstance(outer, dict):
-        problems.add((key,), f"is {values.kind(outer)}, not a table; write [{key}.command] and below it values = [...]")
-        return {}
-    good: dict[str, Table] = {}
-    for name, inner in outer.items():
-        if isinstance(inner, dict):
-            good[name] = inner
-        elif name in KEYS:
-            problems.add((key, name), f"is no field{MISPLACED}")
-        else:
-            problems.add((key, name), f"is {values.kind(inner)}, not a table; write [{key}.{name}] with values = [...]")
-    return good
-
-
-def _field(name: str, tracer: str, known: dict[str, Field] | None, path: KeyPath, problems: Problems) -> Field | None:
-    if known is None:
-        return None
-    field = known.get(name)
-    if field is None:
-        problems.add(path, f'tracer "{tracer}" has no field {quoted(name)}; {hint(name, known, "fields")}')
-    return field
-
-
-def _filter(table: Table, field: Field | None, path: KeyPath, problems: Problems) -> Test | None:
-    """One `[filterEvents.FIELD]`. Its keys are checked even where the field is not known."""
-    for key in table:
-        if key not in ("values", "containerRuntimes"):
-            problems.add(
-                (*path, key), "is no key of a filter" + (MISPLACED if key in KEYS else '; the only key is "values"')
-            )
-    if "values" not in table:
-        problems.add(path, f'has no values; write values = ["{field.example if field else "text"}"]')
-        return None
-    if field is None:
-        return None
-    wanted = values.listed(table["values"], field, (*path, "values"), problems)
-    return Test(field.name, "is" if values.is_exact(field) else "contains", wanted)
-
-
-def _condition(tests: list[Condition], one_is_enough: bool, runtimes: tuple[str, ...]) -> Condition:
-    """The whole rule as one tree. A rule that names nothing holds for every event."""
-    if len(tests) == 1:
-        whole = tests[0]
-    elif one_is_enough and tests:
-        whole = Any(tuple(tests))
+        context.problems.add(("tracer",), f"is missing; {hint('', known, 'tracers')}")
+    elif not isinstance(tracer, str):
+        context.problems.add(("tracer",), f'is {values.kind(tracer)}, not a string; write tracer = "exec"')
     else:
-        whole = All(tuple(tests))
-    if not runtimes:
-        return whole
-    scope = Test("containerRuntime", "is", runtimes)
-    return All((scope, whole)) if tests else scope
+        context.tracer = tracer
+        if tracer in known:
+            context.fields = fields.table(known[tracer])
+        else:
+            context.problems.add(("tracer",), f"there is no tracer {quoted(tracer)}; {hint(tracer, known, 'tracers')}")
+
+
+def _condition(table: Table, context: Context) -> tuple[Condition, dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """The whole rule as one tree; the `values` as written; the runtimes as written."""
+    found = filters.read(table, "filterEvents", context, KEYS)
+    excluded = filters.read(table, "excludeEvents", context, KEYS)
+    runtimes = filters.names(table, "containerRuntimes", RUNTIMES, "runtimes", context)
+    if runtimes and found.runtimes:
+        context.problems.add(("containerRuntimes",), "is given twice; keep one of the two")
+    runtimes = runtimes or found.runtimes
+    others: list[Condition] = [Test("containerRuntime", "is", runtimes)] if runtimes else []
+    others += filters.container(table, context)
+    any_is_enough = _choice(table, "match", ("all", "any"), "all", context.problems) == "any"
+    if "condition" in table:
+        others += _written_condition(table["condition"], context)
+    return filters.joined(found.clauses, any_is_enough, others, excluded.clauses), found.written, runtimes
+
+
+def _written_condition(text: object, context: Context) -> list[Condition]:
+    if not isinstance(text, str):
+        context.problems.add(("condition",), f"is {values.kind(text)}, not a condition; write it in quotes")
+        return []
+    try:
+        node = condition.parse(text)
+    except condition.ConditionError as error:
+        context.problems.add(("condition",), str(error))
+        return []
+    return [resolve.resolve(node, context, ("condition",))]
+
+
+def _choice(table: Table, key: str, choices: tuple[str, ...], default: str, problems: Problems) -> str:
+    """A key with a few words to choose from."""
+    given = table.get(key, default)
+    if isinstance(given, str) and given in choices:
+        return given
+    what = quoted(given) if isinstance(given, str) else f"is {values.kind(given)}, and"
+    problems.add((key,), f"{what} is none of {', '.join(choices)}; write one of them")
+    return default
+
+
+def _mode(table: Table, problems: Problems) -> Literal["act", "observe"]:
+    return "observe" if _choice(table, "mode", ("act", "observe"), "act", problems) == "observe" else "act"
+
+
+def _where(table: Table, actions: tuple[str, ...], problems: Problems) -> Literal["user", "kernel"]:
+    if _choice(table, "where", ("user", "kernel"), "user", problems) == "user":
+        return "user"
+    if not any(action in SIGNALS for action in actions):
+        what = f'is "kernel", which sends signals, but actions has none; name one of {", ".join(SIGNALS)}'
+        problems.add(("where",), what)
+    if table.get("mode") == "observe":
+        problems.add(("where",), 'is "kernel", but mode = "observe" runs no action; remove one of the two')
+    for key in ("count", "sequence"):
+        if key in table:
+            problems.add(("where",), f'is "kernel", which judges each event alone; remove {key}')
+    return "kernel"
+
+
+def _line(table: Table, key: str, problems: Problems) -> str:
+    text = table.get(key, "")
+    if isinstance(text, str):
+        return text
+    problems.add((key,), f"is {values.kind(text)}, not a string; write it in quotes")
+    return ""
+
+
+def _output(table: Table, context: Context) -> str:
+    text = _line(table, "output", context.problems)
+    if problem := output.problem(text, context.fields):
+        context.problems.add(("output",), problem)
+    return text
+
+
+def _within(table: Table, problems: Problems) -> int:
+    if "within" not in table:
+        problems.add(("within",), 'is missing; write how long it may take, such as within = "10s"')
+        return 1
+    try:
+        return duration.parse(table["within"])
+    except ValueError as error:
+        problems.add(("within",), str(error))
+        return 1
+
+
+def _count(table: Table, context: Context) -> Count | None:
+    problems = context.problems
+    if "count" not in table:
+        for key in ("within", "by"):
+            if key in table:
+                problems.add((key,), "belongs to count or sequence, and there is none; remove it")
+        return None
+    count = table["count"]
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_COUNT:
+        problems.add(("count",), f"is no whole number from 1 to {MOST_COUNT}; write such as count = 20")
+        count = 1
+    by = values.strings(table["by"], ("by",), problems, 'by = ["containerID"]') if "by" in table else ()
+    for name in by:
+        context.field(name, ("by",))
+    return Count(count, _within(table, problems), by)
+
+
+def _sequence(table: Table, context: Context) -> Sequence:
+    problems = context.problems
+    for key in ("tracer", *MATCHING, "count", "tests"):
+        if key in table:
+            problems.add((key,), "has no place in a rule with a sequence, which only follows other rules; remove it")
+    rules = _steps(table["sequence"], problems)
+    by = table.get("by", "process")
+    if not isinstance(by, str) or by not in KIN:
+        problems.add(("by",), f"is none of {', '.join(KIN)}; write one of them")
+    kin: Literal["process", "tree", "container"] = "process"
+    if by == "tree":
+        kin = "tree"
+    elif by == "container":
+        kin = "container"
+    return Sequence(rules, _within(table, problems), kin)
+
+
+def _steps(given: object, problems: Problems) -> tuple[str, ...]:
+    """The names of a sequence's rules; unlike other lists, one may come twice."""
+    if not isinstance(given, list) or not 2 <= len(given) <= MOST_STEPS:
+        problems.add(("sequence",), f'is no list of 2 to {MOST_STEPS} rules; write such as sequence = ["a", "b"]')
+        return ()
+    for index, name in enumerate(given):
+        if not isinstance(name, str) or name_problem(name):
+            problems.add(("sequence", index), "is no name of a rule; write one in quotes")
+    return tuple(name for name in given if isinstance(name, str))
+
+
+def _examples(table: Table, context: Context) -> tuple[Example, ...]:
+    tests = table.get("tests", [])
+    if not isinstance(tests, list) or not all(isinstance(test, dict) for test in tests) or len(tests) > MOST_TESTS:
+        what = f"is no list of at most {MOST_TESTS} tests; write [[tests]] and below it event = {{ ... }} and expect"
+        context.problems.add(("tests",), what)
+        return ()
+    return tuple(_example(test, number, context) for number, test in enumerate(tests, 1))
+
+
+def _example(test: Table, number: int, context: Context) -> Example:
+    path: KeyPath = ("tests", number - 1)
+    for key in test:
+        if key not in ("event", "expect"):
+            context.problems.add((*path, key), f"is no key of a test; {hint(key, ('event', 'expect'), 'keys')}")
+    event = test.get("event")
+    if not isinstance(event, dict):
+        context.problems.add((*path, "event"), 'is no table; write event = { command = "cat" }')
+        event = {}
+    expect = test.get("expect")
+    if expect not in ("match", "no match"):
+        context.problems.add((*path, "expect"), 'is neither "match" nor "no match"; write one of them')
+    return Example(sample.event(event, context, (*path, "event")), expect == "match", number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -44,17 +45,30 @@ _GET: Mapping[str, Callable[[Event], Any]] = {
 }
 
 
+_LABEL = re.compile(r"containerLabel\[([^\[\]]{1,256})\]")
+
+
+def find(name: str, known: Mapping[str, Field]) -> Field | None:
+    """The field `name` of a `table`, or the label of a container: `containerLabel[KEY]`. None: there is none."""
+    field = known.get(name)
+    if field is None and _LABEL.fullmatch(name):
+        return Field(name, "a label of the container", length=4096)
+    return field
+
+
 def getter(name: str) -> Callable[[Event], Any] | None:
     """What reads the own field `name`: a str or int, as its type says. None: no own field, look into the data."""
-    return _GET.get(name)
+    read = _GET.get(name)
+    if read is None and (label := _LABEL.fullmatch(name)):
+        key = label[1]
+        return lambda event: event.container.labels.get(key, "")
+    return read
 
 
 def value(event: Event, name: str) -> str | None:
     """The text of any field of `event`; None where the event lacks it."""
-    read = _GET.get(name)
-    if read is not None:
-        return str(read(event))
-    return event.data.get(name)
+    read = getter(name)
+    return event.data.get(name) if read is None else str(read(event))
 
 
 def table(tracer_fields: Iterable[Field]) -> dict[str, Field]:
@@ -70,3 +84,8 @@ def is_number(field: Field) -> bool:
     A field with `show` is judged as the text that people see: `flags` contains "O_CREAT".
     """
     return field.type in ("s64", "u64") and field.show is None
+
+
+def is_text(field: Field) -> bool:
+    """Whether rules judge the field as text: strings, and what its tracer shows as text."""
+    return field.is_string or field.show is not None

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tomli
 
 from bpfd.errors import RuleError
 from bpfd.event import printable
-from bpfd.rules import check, locate
-from bpfd.rules.check import Known
-from bpfd.rules.model import Rule
+from bpfd.rules import check, definitions, locate
+from bpfd.rules.context import Known
+from bpfd.rules.definitions import Definitions
+from bpfd.rules.model import Rule, Sequence
+from bpfd.rules.nearest import hint, quoted
 from bpfd.rules.problems import Problems, TooManyProblems
 
 LARGEST = 1 << 20
@@ -29,27 +31,42 @@ class Loaded:
     """What a directory held."""
 
     rules: tuple[Rule, ...]
-    """The good ones, in the order of their files' names."""
+    """The good ones, in the order of their files' names; those that are not enabled too."""
     problems: Mapping[str, tuple[str, ...]]
     """For each bad file, by its path, its problems as whole lines."""
+    definitions: Definitions = field(default_factory=Definitions)
+    """The macros and lists of all files, for rules that come later over the API."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file's text and what TOML makes of it."""
+
+    source: str
+    text: str
+    table: Mapping[str, object]
 
 
 def parse_rule(text: bytes | str, source: str, known: Known, default_name: str = "") -> Rule:
     """Read one rule from the TOML `text` of a file.
 
-    `source` begins each line of an error; `default_name` names a rule that has no `name`. Raises `RuleError` with all
-    problems of the file. Takes well under a second whatever the text; any thread.
+    `source` begins each line of an error; `default_name` names a rule that has no `name`. The rule's conditions may use
+    the file's own macros and lists and those of `known`. Raises `RuleError` with all problems of the file. Takes well
+    under a second whatever the text; any thread.
     """
-    decoded = _decoded(text, source)
-    table = _table(decoded, source)
+    document = read(text, source)
     problems = Problems(source)
     try:
-        rule = check.rule(table, known, problems, default_name)
+        own = definitions.read(document.table, problems)
+        if definitions.is_library(document.table):
+            problems.add((), "holds macros and lists only, and no rule; put it into the rules directory")
+        known = replace(known, definitions=known.definitions.merged(own))
+        rule = check.rule(document.table, known, problems, default_name)
     except TooManyProblems:
-        raise RuleError(problems.lines(decoded)) from None
+        raise RuleError(problems.lines(document.text)) from None
     if problems:
-        raise RuleError(problems.lines(decoded))
-    return replace(rule, source=source, text=decoded)
+        raise RuleError(problems.lines(document.text))
+    return replace(rule, source=source, text=document.text, warnings=problems.warnings(document.text))
 
 
 def load_directory(path: Path, known: Known) -> Loaded:
@@ -57,22 +74,77 @@ def load_directory(path: Path, known: Known) -> Loaded:
 
     A bad file is reported in the result and spoils no other. Raises `RuleError` if the directory can't be read.
     """
-    rules: dict[str, Rule] = {}
     problems: dict[str, tuple[str, ...]] = {}
+    documents: list[tuple[str, Document]] = []
     for file in _files(path):
-        source = str(file)
         try:
-            rule = parse_rule(read_file(file), source, known, file.name.removesuffix(".toml"))
-            first = rules.setdefault(rule.name, rule)
-            if first is not rule:
-                again = Problems(source)
-                again.add(
-                    ("name",), f'"{rule.name}" is the name of the rule in {printable(first.source)}; choose another'
-                )
-                raise RuleError(again.lines(rule.text))
+            documents.append((file.name.removesuffix(".toml"), read(read_file(file), str(file))))
         except RuleError as error:
-            problems[source] = error.problems
-    return Loaded(tuple(rules.values()), problems)
+            problems[str(file)] = error.problems
+    shared = _shared_definitions([document for _, document in documents], problems)
+    known = replace(known, definitions=known.definitions.merged(shared))
+    rules: dict[str, Rule] = {}
+    for stem, document in documents:
+        if document.source in problems or definitions.is_library(document.table):
+            continue
+        try:
+            rule = parse_rule(document.text, document.source, known, stem)
+            if rule.name in rules:
+                raise RuleError(_name_again(rule, rules[rule.name]))
+            rules[rule.name] = rule
+        except RuleError as error:
+            problems[document.source] = error.problems
+    for rule in [rule for rule in rules.values() if isinstance(rule.window, Sequence)]:
+        if unknown := unknown_steps(rule, rules):
+            problems[rule.source] = unknown
+            del rules[rule.name]
+    return Loaded(tuple(rules.values()), problems, shared)
+
+
+def unknown_steps(rule: Rule, names: Collection[str]) -> tuple[str, ...]:
+    """The problems of a rule whose sequence names rules that are not among `names`. Empty: none."""
+    problems = Problems(rule.source)
+    steps = rule.window.rules if isinstance(rule.window, Sequence) else ()
+    for index, name in enumerate(steps):
+        if name == rule.name:
+            problems.add(("sequence", index), "is the rule itself; name another")
+        elif name not in names:
+            problems.add(("sequence", index), f"there is no rule {quoted(name)}; {hint(name, names, 'rules')}")
+    return problems.lines(rule.text) if problems else ()
+
+
+def _shared_definitions(documents: Iterable[Document], found: dict[str, tuple[str, ...]]) -> Definitions:
+    """The macros and lists of all files. One that two files define otherwise is a problem of the later."""
+    shared = Definitions()
+    for document in documents:
+        problems = Problems(document.source)
+        try:
+            own = definitions.read(document.table, problems)
+            for key, mine, present in (("macros", own.macros, shared.macros), ("lists", own.lists, shared.lists)):
+                for name in mine:
+                    if name in present:
+                        problems.add(
+                            (key, name), "is defined by another file of the directory too; choose another name"
+                        )
+        except TooManyProblems:
+            pass
+        if problems:
+            found[document.source] = problems.lines(document.text)
+        else:
+            shared = shared.merged(own)
+    return shared
+
+
+def _name_again(rule: Rule, first: Rule) -> tuple[str, ...]:
+    problems = Problems(rule.source)
+    problems.add(("name",), f'"{rule.name}" is the name of the rule in {printable(first.source)}; choose another')
+    return problems.lines(rule.text)
+
+
+def read(text: bytes | str, source: str) -> Document:
+    """Make TOML of a file's content. Raises `RuleError`."""
+    decoded = _decoded(text, source)
+    return Document(source, decoded, _table(decoded, source))
 
 
 def read_file(path: Path) -> bytes:

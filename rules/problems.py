@@ -19,6 +19,7 @@ class Problems:
     def __init__(self, source: str) -> None:
         self._source = printable(source)
         self._found: list[tuple[KeyPath, str]] = []
+        self._warnings: list[tuple[KeyPath, str]] = []
 
     def add(self, path: KeyPath, what: str) -> None:
         """Note that the value at `path` is wrong; `what` is `what is wrong; what to do`.
@@ -29,6 +30,11 @@ class Problems:
         if len(self._found) == _MOST:
             raise TooManyProblems
 
+    def warn(self, path: KeyPath, what: str) -> None:
+        """Note what is allowed but hardly meant; a hundred of these at most."""
+        if len(self._warnings) < _MOST:
+            self._warnings.append((path, what))
+
     def __bool__(self) -> bool:
         return bool(self._found)
 
@@ -37,12 +43,21 @@ class Problems:
 
         `text` is the file's, and valid TOML.
         """
-        where = locate.lines(text, {path for path, _ in self._found})
-        ordered = sorted(self._found, key=lambda problem: where[problem[0]])
-        shown = [f"{self._source}:{where[path]}: {_dotted(path)}: {what}" for path, what in ordered]
+        shown = self._shown(self._found, text)
         if len(self._found) == _MOST:
-            shown.append(f"{self._source}: too many problems to show; mend these first")
-        return tuple(shown)
+            shown += (f"{self._source}: too many problems to show; mend these first",)
+        return shown
+
+    def warnings(self, text: str) -> tuple[str, ...]:
+        """Each warning, as `lines` has problems."""
+        return self._shown(self._warnings, text) if self._warnings else ()
+
+    def _shown(self, found: list[tuple[KeyPath, str]], text: str) -> tuple[str, ...]:
+        where = locate.lines(text, {path for path, _ in found})
+        ordered = sorted(found, key=lambda problem: where[problem[0]])
+        return tuple(
+            f"{self._source}:{where[path]}: {_dotted(path) + ': ' if path else ''}{what}" for path, what in ordered
+        )
 
 
 def _dotted(path: KeyPath) -> str:

@@ -30,24 +30,6 @@ def strings(value: object, path: KeyPath, problems: Problems, example: str) -> t
     return tuple(good)
 
 
-def listed(value: object, field: Field, path: KeyPath, problems: Problems) -> tuple[str, ...]:
-    """The list behind `values`, for `field`: never empty if nothing was noted."""
-    example = f'{path[-1]} = ["{field.example or "text"}"]'
-    if not isinstance(value, list):
-        problems.add(path, f"is {kind(value)}, not a list; write {example}")
-        return ()
-    if not value:
-        problems.add(path, "is an empty list, which nothing matches; name a value, or remove the filter")
-        return ()
-    good: dict[str, None] = {}
-    for index, item in enumerate(value):
-        try:
-            good[one(item, field)] = None
-        except ValueError as error:
-            problems.add((*path, index), str(error))
-    return tuple(good)
-
-
 def one(item: object, field: Field) -> str:
     """One value as the text that `field` is compared with. Raises ValueError: what is wrong; what to do."""
     if fields.is_number(field):
@@ -74,7 +56,8 @@ def number(item: object, field: Field) -> int:
             raise ValueError(f'{quoted(item)} is no whole number, but "{field.name}" is one; write digits only')
         item = int(item)
     if not low <= item <= high:
-        raise ValueError(f'{item} is out of range; "{field.name}" goes from {low} to {high}')
+        shown = item if abs(item) < 1 << 128 else "it"  # Python refuses to print numbers of thousands of digits
+        raise ValueError(f'{shown} is out of range; "{field.name}" goes from {low} to {high}')
     return item
 
 
@@ -101,8 +84,3 @@ def kind(value: object) -> str:
         return "a string" if value else "an empty string"
     names: dict[type, str] = {int: "a number", float: "a number with a point", list: "a list", dict: "a table"}
     return names.get(type(value), "a date or time")
-
-
-def is_exact(field: Field) -> bool:
-    """Whether `values` compares the whole of `field`: a pid of 1 is not contained in 4213. Text is searched instead."""
-    return field.show is None and not field.is_string
