@@ -21,7 +21,7 @@ def line(event: Event, color: bool = False) -> str:
     """
     rule = _word(event.rule) if event.rule else "-"
     words = [
-        _clock(event.time),
+        clock(event.time),
         f"{_BOLD}{rule}{_RESET}" if color else rule,
         _word(event.tracer),
         f"{_word(event.command)}[{event.pid}]",
@@ -29,15 +29,16 @@ def line(event: Event, color: bool = False) -> str:
         _where(event.container),
     ]
     if event.return_value:
-        returned = f"returned={_returned(event.return_value)}"
-        words.append(f"{_RED}{returned}{_RESET}" if color and event.return_value < 0 else returned)
+        shown = f"returned={returned(event.return_value)}"
+        words.append(f"{_RED}{shown}{_RESET}" if color and event.return_value < 0 else shown)
     for key, value in event.data.items():
         name = f"{_DIM}{_word(key)}={_RESET}" if color else f"{_word(key)}="
         words.append(name + _word(value))
     return " ".join(words)
 
 
-def _clock(time_ns: int) -> str:
+def clock(time_ns: int) -> str:
+    """Local date and time of `time_ns` (wall clock), to the millisecond."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest // 1_000_000:03}"
 
@@ -49,7 +50,8 @@ def _where(container: Container) -> str:
     return f"{_word(container.runtime)}:{_word(container.name or container.id[:12])}"
 
 
-def _returned(value: int) -> str:
+def returned(value: int) -> str:
+    """What a call returned: the errno's name if it failed, else the number."""
     return errno.errorcode.get(-value, str(value))
 
 

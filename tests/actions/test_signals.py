@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from bpfd.actions import bpfd_register_actions
 from bpfd.actions.interrupt import Interrupt
 from bpfd.actions.kill import Kill
 from bpfd.errors import RefusedError, TargetGoneError
@@ -43,10 +42,3 @@ def test_a_process_that_has_ended_is_gone() -> None:
 def test_the_daemon_does_not_kill_itself() -> None:
     with pytest.raises(RefusedError):
         Kill({}).act(event_of(os.getpid()))
-
-
-def test_every_built_in_action_says_in_a_line_what_it_does() -> None:
-    for action in bpfd_register_actions():
-        assert action.__doc__
-        assert action.__doc__.splitlines()[0].endswith((".", ";"))
-        assert action({}).name == action.name

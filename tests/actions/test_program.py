@@ -1,0 +1,93 @@
+"""program runs a program for each alert."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from bpfd.actions.program import Program
+from bpfd.alert import Alert
+from bpfd.errors import ActionError
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Write:
+    def _script(text: str) -> str:
+        path = tmp_path / "program"
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return _script
+
+
+def test_the_program_reads_the_alert(script: Write, alert: Alert, tmp_path: Path) -> None:
+    command = [script(f'cat > {tmp_path}/got; echo "$1" > {tmp_path}/arg; env > {tmp_path}/env'), "$(id) ;x"]
+    Program({"command": command}).send(alert)
+    assert orjson.loads((tmp_path / "got").read_bytes()) == alert.as_dict()
+    assert (tmp_path / "arg").read_text() == "$(id) ;x\n"
+    names = {row.partition("=")[0] for row in (tmp_path / "env").read_text().splitlines()}
+    assert names <= {"PATH", "LANG", "PWD", "SHLVL", "_", "OLDPWD"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("echo fine; exit 0", ""),
+        ("echo it broke '\x1b[2J'; exit 3", "ended with status 3: it broke \\x1b[2J"),
+        ("kill -9 $$", "ended by signal SIGKILL"),
+        ("sleep 60", "did not end within 0.5 s"),
+        ("yes", "wrote more than 65536 bytes: y"),
+        ("exec 1>&- 2>&-; sleep 60", "did not end within 0.5 s"),
+    ],
+)
+def test_a_program_that_fails_never_ends_or_talks_too_much_is_an_error(
+    script: Write, alert: Alert, text: str, message: str
+) -> None:
+    action = Program({"command": [script(text)], "timeout": 0.5})
+    began = time.monotonic()
+    if message:
+        with pytest.raises(ActionError) as caught:
+            action.send(alert)
+        assert str(caught.value).endswith(f": {message}")
+    else:
+        action.send(alert)
+    assert time.monotonic() - began < 5
+
+
+def test_what_the_program_left_running_is_ended(script: Write, alert: Alert, tmp_path: Path) -> None:
+    Program({"command": [script(f"sleep 60 & echo $! > {tmp_path}/pid")]}).send(alert)
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_it_can_run_as_another_user(script: Write, alert: Alert, tmp_path: Path) -> None:
+    with pytest.raises(ActionError, match="status 9: 65534 65534 65534"):
+        Program({"command": ["/bin/sh", "-c", "echo $(id -u) $(id -g) $(id -G); exit 9"], "user": "nobody"}).send(alert)
+    with pytest.raises(ActionError, match="there is no user 'nobody-at-all'"):
+        Program({"command": ["/bin/true"], "user": "nobody-at-all"}).send(alert)
+
+
+def test_no_descriptor_is_left(script: Write, alert: Alert) -> None:
+    action = Program({"command": ["/bin/true"]})
+    action.send(alert)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        action.send(alert)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("command", [[], ["relative"], ["/no/such/program"], ["/bin/true", "\0"], "text"])
+def test_a_command_that_is_none_is_refused_at_the_start(command: object) -> None:
+    with pytest.raises(ActionError, match=r"^command: "):
+        Program({"command": command})
