@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import orjson
-
 NOT_FOUND = "not-found"
 """The container runtime of a process that runs in no container: the host. A name from the seed."""
 
@@ -89,6 +87,8 @@ class Event(NamedTuple):
 
     def to_json(self) -> bytes:
         """One line of JSON in UTF-8, without the newline."""
+        import orjson  # not when this module loads: a Ctrl-C while orjson loads ends in a segmentation fault
+
         return orjson.dumps(self.as_dict())
 
 

@@ -1,5 +1,5 @@
 """The program `bpfd`: one module a command."""
 
-from bpfd.cli.main import run
+from bpfd.cli.program import run
 
 __all__ = ["run"]

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from bpfd.cli import actions, create, daemon, ls, rm, status, trace, tracers, version
+from bpfd.cli import actions, check, create, daemon, ls, rm, status, trace, tracers, version, why
 from bpfd.cli.command import Commands, Parser, add_common_flags
 from bpfd.errors import BpfdError, UsageError
 from bpfd.event import printable
 
-_COMMANDS = (create, daemon, ls, rm, trace, tracers, actions, status, version)
+_COMMANDS = (create, daemon, ls, rm, trace, tracers, actions, status, version, check, why)
 
 _LONG_FLAGS = frozenset(
     {"config", "debug", "grpc-addr", "help", "json", "replace", "rule", "rules-dir", "strict", "tracer"}
 )
 
 
-def run() -> None:
-    """The entry point of the program."""
-    sys.exit(main(sys.argv[1:]))
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; returns 0, 1 (failed), 2 (usage) or 130 (Ctrl-C). Raises SystemExit for --help and bad usage.
+    """Run one command; returns 0, 1 (failed) or 2 (usage). Raises SystemExit for --help and bad usage.
 
     The one place where errors become text.
     """
@@ -50,10 +44,6 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _discard_output()
         return 0
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the end
-        _discard_output()
-        return 130
     except Exception as error:
         if debug:
             traceback.print_exc()

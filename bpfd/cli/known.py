@@ -1,0 +1,33 @@
+"""What rules may name on this machine, for commands that check rules without a daemon."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bpfd.cli import installed
+
+if TYPE_CHECKING:
+    from bpfd.rules.context import Known
+    from bpfd.settings import Settings
+
+
+def add_config_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", type=Path, help="the configuration (default: /etc/bpfd/bpfd.toml)")
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """The configuration. Raises SettingsError."""
+    from bpfd.settings import load
+
+    return load(args.config)
+
+
+def known(settings: Settings) -> Known:
+    """The installed tracers, and the installed actions with their configured instances."""
+    from bpfd.rules.context import Known
+
+    tracers = {tracer.name: tracer.fields for tracer in installed.tracers()}
+    actions = {action.name for action in installed.actions()} | set(settings.actions)
+    return Known(tracers, sorted(actions))
