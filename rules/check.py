@@ -142,7 +142,7 @@ def _condition(table: Table, context: Context) -> tuple[Condition, dict[str, tup
         context.problems.add(("containerRuntimes",), "is given twice; keep one of the two")
     runtimes = runtimes or found.runtimes
     others: list[Condition] = [Test("containerRuntime", "is", runtimes)] if runtimes else []
-    others += filters.container(table, context)
+    others += filters.container(table, context, KEYS)
     any_is_enough = _choice(table, "match", ("all", "any"), "all", context.problems) == "any"
     if "condition" in table:
         others += _written_condition(table["condition"], context)
@@ -273,7 +273,8 @@ def _example(test: Table, number: int, context: Context) -> Example:
     path: KeyPath = ("tests", number - 1)
     for key in test:
         if key not in ("event", "expect"):
-            context.problems.add((*path, key), f"is no key of a test; {hint(key, ('event', 'expect'), 'keys')}")
+            hinted = filters.MISPLACED if key in KEYS else f"; {hint(key, ('event', 'expect'), 'keys')}"
+            context.problems.add((*path, key), f"is no key of a test{hinted}")
     event = test.get("event")
     if not isinstance(event, dict):
         context.problems.add((*path, "event"), 'is no table; write event = { command = "cat" }')

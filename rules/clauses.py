@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_network
 
 from bpfd.plugin import Field
@@ -28,11 +29,18 @@ def allowed(field: Field) -> tuple[tuple[Operator, ...], str]:
     return _NUMBER, "a number"
 
 
-def fits(field: Field, operator: Operator, context: Context, path: KeyPath) -> bool:
-    """Whether `operator` judges `field`; notes a problem if not."""
+def fits(
+    field: Field, operator: Operator, context: Context, path: KeyPath, words: Mapping[str, str] | None = None
+) -> bool:
+    """Whether `operator` judges `field`; notes a problem if not, in which `words` stand for the operators."""
     operators, kind = allowed(field)
     if operator in operators:
         return True
+    if words is not None:
+        names = ", ".join(words[name] for name in operators if name in words)
+        word = words.get(operator, operator)
+        context.problems.add(path, f'"{field.name}" is {kind}, which "{word}" does not judge; use {names}')
+        return False
     context.problems.add(
         path, f'"{field.name}" is {kind}, which "{operator}" does not judge; use {", ".join(operators)}'
     )

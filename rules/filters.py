@@ -149,8 +149,8 @@ def flag(table: Table, key: str, context: Context, path: KeyPath = (), default: 
     return value
 
 
-def container(table: Table, context: Context) -> list[Condition]:
-    """The clauses of `[container]`, all of which must hold."""
+def container(table: Table, context: Context, rule_keys: tuple[str, ...]) -> list[Condition]:
+    """The clauses of `[container]`, all of which must hold; `rule_keys` as for `read`."""
     inner = table.get("container", {})
     if not isinstance(inner, dict):
         what = f'is {values.kind(inner)}, not a table; write [container] and below it name = ["web"]'
@@ -158,8 +158,8 @@ def container(table: Table, context: Context) -> list[Condition]:
         return []
     for key in inner:
         if key not in CONTAINER:
-            what = f"is no key of [container]; {hint(key, CONTAINER, 'keys')}"
-            context.problems.add(("container", key), what)
+            hinted = MISPLACED if key in rule_keys else f"; {hint(key, CONTAINER, 'keys')}"
+            context.problems.add(("container", key), f"is no key of [container]{hinted}")
     known = fields.table(())
     parts: list[Condition | None] = []
     if "runtime" in inner:

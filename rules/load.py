@@ -101,6 +101,28 @@ def load_directory(path: Path, known: Known) -> Loaded:
     return Loaded(tuple(rules.values()), problems, shared)
 
 
+def load_file(path: Path, known: Known) -> Loaded:
+    """Read one file as if it were loaded with the others of its directory, whose macros, lists and rules it may use.
+
+    What is wrong with the others is not reported. Raises `RuleError` if the file can't be read.
+    """
+    document = read(read_file(path), str(path))
+    try:
+        others = load_directory(path.parent, known)
+    except RuleError:
+        others = Loaded((), {})
+    if path.name.endswith(".toml") and not path.name.startswith((".", "#")):
+        rules = tuple(rule for rule in others.rules if rule.source == document.source)
+        problems = {source: lines for source, lines in others.problems.items() if source == document.source}
+        return Loaded(rules, problems, others.definitions)
+    known = replace(known, definitions=known.definitions.merged(others.definitions))
+    try:
+        rule = parse_rule(document.text, document.source, known, path.stem)
+    except RuleError as error:
+        return Loaded((), {document.source: error.problems}, others.definitions)
+    return Loaded((rule,), {}, others.definitions)
+
+
 def unknown_steps(rule: Rule, names: Collection[str]) -> tuple[str, ...]:
     """The problems of a rule whose sequence names rules that are not among `names`. Empty: none."""
     problems = Problems(rule.source)

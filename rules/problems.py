@@ -50,18 +50,16 @@ class Problems:
 
     def warnings(self, text: str) -> tuple[str, ...]:
         """Each warning, as `lines` has problems."""
-        return self._shown(self._warnings, text) if self._warnings else ()
+        return self._shown(self._warnings, text, " warning:") if self._warnings else ()
 
-    def _shown(self, found: list[tuple[KeyPath, str]], text: str) -> tuple[str, ...]:
+    def _shown(self, found: list[tuple[KeyPath, str]], text: str, kind: str = "") -> tuple[str, ...]:
         where = locate.lines(text, {path for path, _ in found})
         ordered = sorted(found, key=lambda problem: where[problem[0]])
-        return tuple(
-            f"{self._source}:{where[path]}: {_dotted(path) + ': ' if path else ''}{what}" for path, what in ordered
-        )
+        return tuple(f"{self._source}:{where[path]}:{kind} {_dotted(path)}{what}" for path, what in ordered)
 
 
 def _dotted(path: KeyPath) -> str:
-    """`path` as it would be written: `tests[2].event`; long keys are cut."""
+    """`path` as it would be written, cut if long, with a colon: `tests[2].event: `; nothing for the whole file."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -69,4 +67,4 @@ def _dotted(path: KeyPath) -> str:
         else:
             shown = printable(part if len(part) <= 64 else part[:64] + "…") or '""'
             text += f".{shown}" if text else shown
-    return text
+    return text and f"{text}: "

@@ -27,6 +27,18 @@ _TEXT: Mapping[str, tuple[Operator, bool]] = {
     "regex": ("regex", False),
 }
 """Each operator with the rule's own, and whether it ignores case."""
+_WORDS: Mapping[str, str] = {
+    "is": "=, !=, in",
+    "contains": "contains",
+    "prefix": "startswith",
+    "suffix": "endswith",
+    "glob": "glob",
+    "regex": "regex",
+    "above": ">, >=",
+    "below": "<, <=",
+    "exists": "exists",
+}
+"""The rule's own operators as a condition has them."""
 
 
 def resolve(node: condition.Node, context: Context, path: KeyPath) -> Condition:
@@ -98,6 +110,10 @@ class _Resolver:
         texts = self._texts(items) if operator == "in" else [item.text for item in items]
         if texts == [""] and own == "is" and fields.is_text(field):
             return Not(Test(field.name, "exists"))
+        if own == "is" and field.type == "address" and field.show is None:
+            own = "net"  # Falco's language has no operator of its own for networks
+        if not clauses.fits(field, own, self._context, self._path, _WORDS):
+            return All()
         test = clauses.make(field, own, texts if len(texts) != 1 else texts[0], self._context, self._path, ignore_case)
         return test or All()
 
@@ -112,7 +128,7 @@ class _Resolver:
     def _order(self, field: Field, operator: str, text: str) -> Condition:
         """Only `above` and `below` are in the tree: one more or one less makes `>=` and `<=` of them."""
         above = operator[0] == ">"
-        if not clauses.fits(field, "above" if above else "below", self._context, self._path):
+        if not clauses.fits(field, "above" if above else "below", self._context, self._path, _WORDS):
             return All()
         try:
             limit = values.number(text, field)
@@ -128,7 +144,7 @@ class _Resolver:
 
     def _below_path(self, field: Field, items: tuple[condition.Item, ...]) -> Condition:
         """`pmatch`: one of these paths, or something below one of them."""
-        if not clauses.fits(field, "prefix", self._context, self._path):
+        if not clauses.fits(field, "prefix", self._context, self._path, _WORDS):
             return All()
         paths = [text.rstrip("/") for text in self._texts(items)]
         below = clauses.make(field, "prefix", [f"{path}/" for path in paths], self._context, self._path)

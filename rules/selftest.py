@@ -17,8 +17,8 @@ def run(rule: Rule, tracer_fields: tuple[Field, ...], problems: Problems) -> Non
         if matches(example.event) is example.matches:
             continue
         if example.matches:
-            blame = "; ".join(why.failed(rule.condition, tracer_fields, example.event)[:3])
-            what = f"the rule does not match this event: {blame}; mend the rule or the test"
+            blame = ", ".join(why.failed(rule.condition, tracer_fields, example.event)[:3])
+            what = f"the rule does not match this event ({blame}); mend the rule or the test"
         else:
             what = "the rule matches this event; mend the rule or the test"
         problems.add(("tests", example.number - 1), what)

@@ -39,7 +39,7 @@ def one(item: object, field: Field) -> str:
     if not isinstance(item, str):
         raise ValueError(f'is {kind(item)}, but "{field.name}" is text; write it in quotes')
     if not item:
-        raise ValueError("is an empty string, which every text contains; remove it")
+        raise ValueError("is an empty string; write some text or remove it")
     if field.type == "address" and field.show is None:
         return _address(item, field)
     return item

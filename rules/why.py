@@ -40,13 +40,13 @@ def explain(condition: Condition, tracer_fields: tuple[Field, ...], event: Event
 
 
 def failed(condition: Condition, tracer_fields: tuple[Field, ...], event: Event) -> tuple[str, ...]:
-    """What did not hold of the parts that all must hold."""
+    """What did not hold of the parts that all must hold, in words."""
     parts = condition.parts if isinstance(condition, All) else (condition,)
-    blamed = []
-    for part in parts:
-        if not predicate.compile(part, tracer_fields)(event):
-            blamed.append(f"not so: {_said(part, event)}")
-    return tuple(blamed)
+    return tuple(
+        f"wanted: {_said(part, tracer_fields, event)}"
+        for part in parts
+        if not predicate.compile(part, tracer_fields)(event)
+    )
 
 
 def described(test: Test) -> str:
@@ -77,17 +77,16 @@ def _lines(condition: Condition, of: tuple[Field, ...], event: Event, depth: int
                 yield from _lines(part, of, event, depth + 1)
 
 
-def _said(part: Condition, event: Event) -> str:
+def _said(part: Condition, of: tuple[Field, ...], event: Event) -> str:
     match part:
         case Test():
-            value = fields.value(event, part.field)
-            return f"{described(part)} (it is {quoted(value)})" if value else f"{described(part)} (it is empty)"
+            return f"{described(part)}; there: {_looked_at(part, of, event)}"
         case Not():
-            return f"not ({_said(part.part, event)})"
+            return f"not {_said(part.part, of, event)}"
         case All():
-            return "all of its parts"
+            return f"all of {len(part.parts)} clauses"
         case Any():
-            return f"any of {len(part.parts)} parts"
+            return f"any of {len(part.parts)} clauses"
 
 
 def _looked_at(test: Test, of: tuple[Field, ...], event: Event) -> str:
