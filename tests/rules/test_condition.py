@@ -103,12 +103,12 @@ def test_a_condition_of_a_mebibyte_takes_less_than_a_second() -> None:
         "a in (" + "b," * 500_000 + ")",
         "a = '" + "\\'" * 500_000,
     ):
-        begun = time.monotonic()
+        begun = time.process_time()
         try:
             condition.parse(text)
         except condition.ConditionError as error:
             assert "expected a value" in str(error)  # noqa: PT017 - the last text has no end
-        assert time.monotonic() - begun < 2
+        assert time.process_time() - begun < 2
 
 
 def tree(known: Known, text: str, more: str = "") -> Condition:
@@ -187,8 +187,8 @@ def test_deep_trees_can_be_compiled_and_compared(known: Known, depth: int) -> No
 def test_a_thousand_parentheses_and_macros_that_explode_end_in_an_error_at_once(known: Known) -> None:
     chain = "".join(f"m{n} = 'uid = 1 or (uid = 2 and m{n - 1})'\n" for n in range(1, 500))
     double = "".join(f"m{n} = 'm{n - 1} or m{n - 1}'\n" for n in range(1, 100))
-    begun = time.monotonic()
+    begun = time.process_time()
     for text, macros in (("(" * 1000 + "uid = 0" + ")" * 1000, ""), ("m499", chain), ("m99", double)):
         with pytest.raises(RuleError):
             tree(known, text, f"[macros]\nm0 = 'uid = 0'\n{macros}")
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1

@@ -100,9 +100,9 @@ def test_lone_surrogates_are_no_text(known: Known) -> None:
 
 def test_a_hundred_thousand_values_take_less_than_a_second(known: Known) -> None:
     values = ",".join(f'"v{number:06}"' for number in range(100_000))
-    begun = time.monotonic()
+    begun = time.process_time()
     rule = parse_rule(f'tracer = "exec"\n[filterEvents.argv]\nvalues = [{values}]', "x", known, "x")
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
     assert len(rule.filters["argv"]) == 100_000
 
 

@@ -99,8 +99,8 @@ def test_text_that_is_no_toml_never_raises(text: str) -> None:
 
 def test_keys_that_would_take_tomli_seconds_are_refused_at_once() -> None:
     text = "\n".join(f"b{number}." + ".".join("a" * 999) + " = 1" for number in range(520))
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(locate.TooManyParts) as caught:
         locate.refuse_long_keys(text)
     assert caught.value.line == 1
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1

@@ -138,28 +138,28 @@ def test_case_is_ignored_where_it_is_asked_for() -> None:
 @pytest.mark.parametrize("pattern", ["(x+x+)+y", "(a*)*b", "^(([a-z])+.)+[A-Z]([a-z])+$", "(.*)(.*)(.*)(.*)(.*)[^a]b"])
 def test_no_pattern_takes_exponential_time(pattern: str) -> None:
     found = judge("regex", pattern)
-    begun = time.monotonic()
+    begun = time.process_time()
     assert not found("x" * 4000 + "a" * 95)
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 def test_a_glob_of_stars_is_linear() -> None:
     found = judge("glob", "*a" * 40 + "b")
-    begun = time.monotonic()
+    begun = time.process_time()
     assert not found("a" * 4000)
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 def test_a_hundred_thousand_values_are_indexed_within_a_second_and_searched_at_once() -> None:
     values = tuple(f"/usr/lib/thing-{number:06}" for number in range(100_000))
-    begun = time.monotonic()
+    begun = time.process_time()
     found = judge("contains", *values)
-    assert time.monotonic() - begun < 1
-    begun = time.monotonic()
+    assert time.process_time() - begun < 1
+    begun = time.process_time()
     for _ in range(100):
         assert found("/var/usr/lib/thing-099999/x")
         assert not found("/var/usr/lib/other-thing/0000")
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(
