@@ -9,6 +9,13 @@ from bpfd.plugin import Action
 @hookimpl
 def bpfd_register_actions() -> list[type[Action]]:
     """Return the built-in actions' classes."""
+    from bpfd.actions.container_disconnect import ContainerDisconnect
+    from bpfd.actions.container_kill import ContainerKill, DockerKill
+    from bpfd.actions.container_pause import ContainerPause, Pause
+    from bpfd.actions.container_restart import ContainerRestart
+    from bpfd.actions.container_stop import ContainerStop
+    from bpfd.actions.container_unpause import ContainerUnpause
+    from bpfd.actions.continue_ import Continue
     from bpfd.actions.email import Email
     from bpfd.actions.file import File
     from bpfd.actions.interrupt import Interrupt
@@ -16,7 +23,28 @@ def bpfd_register_actions() -> list[type[Action]]:
     from bpfd.actions.program import Program
     from bpfd.actions.slack import Slack
     from bpfd.actions.stdout import Stdout
+    from bpfd.actions.stop import Stop
     from bpfd.actions.syslog import Syslog
     from bpfd.actions.webhook import Webhook
 
-    return [Email, File, Interrupt, Kill, Program, Slack, Stdout, Syslog, Webhook]
+    return [
+        ContainerDisconnect,
+        ContainerKill,
+        DockerKill,
+        ContainerPause,
+        Pause,
+        ContainerRestart,
+        ContainerStop,
+        ContainerUnpause,
+        Continue,
+        Email,
+        File,
+        Interrupt,
+        Kill,
+        Program,
+        Slack,
+        Stdout,
+        Stop,
+        Syslog,
+        Webhook,
+    ]

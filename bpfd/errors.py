@@ -60,6 +60,10 @@ class RefusedError(ActionError):
     """The process or container is one that bpfd never acts on."""
 
 
+class WithheldError(ActionError):
+    """The response was not carried out on purpose: there have been too many, or its rule only observes."""
+
+
 class RetryLaterError(ActionError):
     """The receiver asks to be left alone for `after_s` seconds; a notifier raises it, and the alert is sent then."""
 

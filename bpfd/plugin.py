@@ -147,6 +147,8 @@ class Action(ABC):
     name: ClassVar[str]
     responds: ClassVar[bool] = False
     """True: acts on the process or container, now or never. False: tells somebody."""
+    acts_on: ClassVar[Literal["process", "container"]] = "process"
+    """For responders: what is checked for being a protected target before `act` is called."""
     durable: ClassVar[bool] = True
     """For notifiers. True: alerts wait on disk until `send` took them, over failures and restarts. False: one try."""
     settings: ClassVar[Mapping[str, str]] = {}

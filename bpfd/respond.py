@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bpfd import options
+from bpfd.alert import Alert
 from bpfd.complaints import describe
 from bpfd.counters import Counters
 from bpfd.delivery import Delivery, Retry
 from bpfd.errors import ActionError, SettingsError
 from bpfd.event import Event
+from bpfd.guard import Guard, Guarded
 from bpfd.outbox import Outbox, Posting
 from bpfd.plugin import Action
 from bpfd.rules.nearest import hint, quoted
@@ -33,11 +35,12 @@ class Actions:
         counters: Counters,
         queue_size: int,
         outbox: Outbox | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """`classes` are the plugins' actions by name, `tables` is `Settings.actions`; each table makes one instance.
 
         Durable notifiers go through `outbox`, which is closed by whoever made it, after `stop`. None: they are told
-        at once, and nothing is kept or tried again.
+        at once, and nothing is kept or tried again. Responders are run by `guard`; None: nothing watches over them.
 
         Raises `SettingsError` with all that is wrong, naming table and key; then nothing is left running.
         """
@@ -45,6 +48,7 @@ class Actions:
         self._counters = counters
         self._queue_size = queue_size
         self._outbox = outbox
+        self._guard = guard
         self._runners: dict[str, ActionRunner] = {}
         self._deliveries: list[Delivery] = []
         problems: list[str] = []
@@ -78,6 +82,12 @@ class Actions:
                 self._counters.add(f"action.{name}.dropped", len(events))
             else:
                 runner.put(events)
+
+    def notify(self, alert: Alert) -> None:
+        """Tell `alert` to every durable notifier that runs. Waits for the disk: not for the event thread."""
+        if self._outbox is not None:
+            for delivery in self._deliveries:
+                self._outbox.put(delivery.name, [alert])
 
     def stop(self, timeout_s: float) -> None:
         """End every action within about `timeout_s`; see `ActionRunner.stop` and `Delivery.stop`."""
@@ -114,6 +124,8 @@ class Actions:
             posting = Posting(self._outbox, name)
             runner = ActionRunner(name, posting, self._counters, self._queue_size, done="stored")
         else:
+            if action.responds and self._guard is not None:
+                action = Guarded(name, action, self._guard)
             runner = ActionRunner(name, action, self._counters, self._queue_size, expire_s)
         # A new mapping beside the old one: the event thread reads it meanwhile.
         self._runners = {**self._runners, name: runner}

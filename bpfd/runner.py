@@ -9,7 +9,7 @@ import time
 
 from bpfd.complaints import Complaints
 from bpfd.counters import Counters
-from bpfd.errors import RefusedError, TargetGoneError
+from bpfd.errors import RefusedError, TargetGoneError, WithheldError
 from bpfd.event import Event
 from bpfd.plugin import Action
 
@@ -25,8 +25,8 @@ class ActionRunner:
     """Runs one action on one worker thread. `put` belongs to the event thread; the rest to the thread that made it.
 
     Counts, as `action.NAME.…`: `done`, `failed` (the action raised), and for responders `expired` (too late), `gone`
-    (the target had ended) and `refused` (a protected target); `dropped` is what the queue had no room for, or was left
-    in it at the end.
+    (the target had ended), `refused` (a protected target) and `withheld` (too many responses);
+    `dropped` is what the queue had no room for, or was left in it at the end.
     """
 
     def __init__(
@@ -162,6 +162,8 @@ class ActionRunner:
             self._done += 1
         except TargetGoneError:
             self._count("gone")
+        except WithheldError:
+            self._count("withheld")
         except RefusedError as error:
             self._count("refused")
             self._complaints.add(error)

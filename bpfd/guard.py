@@ -1,0 +1,170 @@
+"""What keeps responses from doing harm: protected targets, a blast radius, a mode that only watches, a ledger."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from bpfd.alert import Alert
+from bpfd.complaints import describe
+from bpfd.errors import RefusedError, TargetGoneError, WithheldError
+from bpfd.event import Event, printable
+from bpfd.ledger import Entry, Ledger
+from bpfd.plugin import Action
+from bpfd.protected import PROGRAMS, refuse_own_container, refuse_program
+
+_NOTICE_S = 60.0
+_MOST_RULES = 10_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many responses there may be within `window_s`."""
+
+    per_rule: int = 5
+    in_all: int = 20
+    window_s: float = 60.0
+
+
+class Radius:
+    """Counts responses in a sliding window. Any thread."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._taken: deque[tuple[float, str]] = deque()
+
+    def take(self, rule: str) -> bool:
+        """Count one response of `rule`; False if there have been enough, and then it is not counted."""
+        now_s = time.monotonic()
+        with self._lock:
+            while self._taken and now_s - self._taken[0][0] >= self._limits.window_s:
+                self._taken.popleft()
+            of_rule = sum(name == rule for _, name in self._taken)
+            if len(self._taken) >= self._limits.in_all or of_rule >= self._limits.per_rule:
+                return False
+            self._taken.append((now_s, rule))
+            return True
+
+    def give_back(self, rule: str) -> None:
+        """Take back the last count of `rule`: there was nothing to respond to."""
+        with self._lock:
+            for index in range(len(self._taken) - 1, -1, -1):
+                if self._taken[index][1] == rule:
+                    del self._taken[index]
+                    return
+
+
+class Guard:
+    """Stands between events and responding actions. Called on the actions' workers, by several at once."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        notify: Callable[[Alert], None],
+        limits: Limits = Limits(),
+        protected: Iterable[str] = (),
+        observes: Callable[[str], bool] = lambda rule: False,
+    ) -> None:
+        """`notify` tells of a response that was withheld. `protected` are more programs that are never hit, by name or
+        by absolute path. `observes` says whether a rule's responses are only told of, not carried out.
+        """
+        self._ledger = ledger
+        self._notify = notify
+        self._radius = Radius(limits)
+        self._protected = PROGRAMS | frozenset(protected)
+        self._observes = observes
+        self._lock = threading.Lock()
+        self._noticed: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def respond(self, name: str, action: Action, event: Event) -> None:
+        """Carry out `action` on `event`, if nothing speaks against it, and write down what became of it.
+
+        Raises what the action raises, `RefusedError` for a protected target, and `WithheldError` beyond the blast
+        radius or where the rule only observes.
+        """
+        try:
+            self._check(action, event)
+            if self._observes(event.rule):
+                self._withhold(name, event, "the rule only observes")
+            if not self._radius.take(event.rule):
+                self._withhold(name, event, "there were too many responses within a minute")
+            try:
+                action.act(event)
+            except TargetGoneError:
+                self._radius.give_back(event.rule)
+                raise
+        except Exception as error:
+            self._write(name, event, _RESULTS.get(type(error), "failed"), describe(error))
+            raise
+        self._write(name, event, "done", "")
+
+    def _check(self, action: Action, event: Event) -> None:
+        if action.acts_on == "container":
+            refuse_own_container(event.container.id)
+        else:
+            refuse_program(event.pid, self._protected)
+
+    def _withhold(self, name: str, event: Event, reason: str) -> None:
+        key = (name, event.rule)
+        now_s = time.monotonic()
+        with self._lock:
+            since_s, more = self._noticed.get(key, (-_NOTICE_S, 0))
+            told = now_s - since_s < _NOTICE_S
+            if len(self._noticed) >= _MOST_RULES:
+                self._noticed.clear()
+            self._noticed[key] = (since_s, more + 1) if told else (now_s, 0)
+        if not told:
+            before = f"; {more} more were withheld before" if more else ""
+            text = f"{name} was not carried out on {target(event)}: {reason}{before}"
+            log.warning("rule %s: %s", printable(event.rule), text)
+            self._notify(Alert(event, kind="notice", text=text))
+        raise WithheldError(reason)
+
+    def _write(self, name: str, event: Event, result: str, detail: str) -> None:
+        self._ledger.write(
+            Entry(
+                time_ns=time.time_ns(),
+                action=name,
+                rule=event.rule,
+                target=target(event),
+                result=result,
+                detail=detail,
+                event=event.as_dict(),
+            )
+        )
+
+
+_RESULTS: Mapping[type[Exception], str] = {TargetGoneError: "gone", RefusedError: "refused", WithheldError: "withheld"}
+
+
+class Guarded(Action):
+    """Stands for a responding action behind an `ActionRunner`."""
+
+    name = "guarded"
+    responds = True
+
+    def __init__(self, name: str, action: Action, guard: Guard) -> None:
+        self._name = name
+        self._action = action
+        self._guard = guard
+
+    def act(self, event: Event) -> None:
+        """Respond to `event`, under guard."""
+        self._guard.respond(self._name, self._action, event)
+
+    def close(self) -> None:
+        """Close the action."""
+        self._action.close()
+
+
+def target(event: Event) -> str:
+    """The process and container of `event` in a few words."""
+    where = f" in {event.container.runtime} {event.container.id[:12]}" if event.container.id else ""
+    return printable(f"process {event.pid} ({event.command}){where}")

@@ -1,0 +1,62 @@
+"""What no response may hit, beside pid 1, kernel threads, the daemon and its ancestors (see `bpfd.process`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Set
+from pathlib import Path
+
+from bpfd.errors import RefusedError
+from bpfd.event import printable
+
+PROGRAMS = frozenset(
+    "dockerd containerd containerd-shim containerd-shim-runc-v2 docker-proxy crio conmon podman kubelet".split()
+)
+"""Programs of container runtimes: whoever ends one of them ends every container."""
+
+
+def refuse_program(pid: int, programs: Set[str]) -> None:
+    """Raise `RefusedError` if process `pid` runs one of `programs`: names, or absolute paths.
+
+    Told by the file that it runs and not by its command, which anybody can set; and only where that file is the
+    host's, for a container may hold a program of the same name.
+    """
+    program = exe_of(pid)
+    if programs.isdisjoint({program, program.rpartition("/")[2]}):
+        return
+    if shares_our_files(pid):
+        raise RefusedError(f"process {pid}: {printable(program)} is protected")
+
+
+def refuse_own_container(container_id: str) -> None:
+    """Raise `RefusedError` if there is no container, or it is the one that this daemon runs in."""
+    if not container_id:
+        raise RefusedError("container: the event comes from none")
+    for name in (
+        "cgroup",
+        "mountinfo",
+    ):  # the one names it unless we have a cgroup namespace, the other Docker's mounts
+        if container_id in Path(f"/proc/self/{name}").read_text(errors="replace"):
+            raise RefusedError(f"container {container_id[:12]}: the daemon runs in it")
+
+
+def exe_of(pid: int) -> str:
+    """The path of the program that process `pid` runs, in its own mount namespace; empty if it can't be known."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except OSError:
+        return ""
+
+
+def shares_our_files(pid: int) -> bool:
+    """True if process `pid` lives in our mount namespace or in init's: the path of its program means what it says."""
+    theirs = _mount_namespace(str(pid))
+    return bool(theirs) and theirs in {_mount_namespace("self"), _mount_namespace("1")}
+
+
+def _mount_namespace(pid: str) -> int:
+    """Its number; 0 if it can't be known, as init's where init is shut off from root."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/mnt").st_ino
+    except OSError:
+        return 0
