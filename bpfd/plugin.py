@@ -38,8 +38,8 @@ class Field:
     """Strings: a NUL inside is shown as a space, as in a list of arguments."""
     normalised: bool = False
     """Strings: `settle` takes `//`, `/./` and `/../` out of it, so that the kernel can't judge a text that has them."""
-    asked: bool = False
-    """Strings: the C side asks the filter about this one itself, early, to spare the work for the other fields."""
+    late: bool = False
+    """The C side fills it in `BPFD_LATE`, once the rules' clauses on the other fields hold: it is dear to find out."""
     also: str = ""
     """The name of a string field that a rule on this one is judged against too."""
     optional: bool = False

@@ -103,9 +103,11 @@ static __always_inline int failed(void *args, long result, const char *filename,
 }
 
 TRACEPOINT_PROBE(syscalls, sys_exit_execve) {
-  return failed(args, args->ret, (const char *)bpfd_argument(0), (const char *const *)bpfd_argument(1));
+  struct pt_regs *registers = bpfd_registers();
+  return failed(args, args->ret, (void *)bpfd_argument(registers, 0), (void *)bpfd_argument(registers, 1));
 }
 
 TRACEPOINT_PROBE(syscalls, sys_exit_execveat) {
-  return failed(args, args->ret, (const char *)bpfd_argument(1), (const char *const *)bpfd_argument(2));
+  struct pt_regs *registers = bpfd_registers();
+  return failed(args, args->ret, (void *)bpfd_argument(registers, 1), (void *)bpfd_argument(registers, 2));
 }

@@ -10,11 +10,6 @@ CUT = "…"
 """Marks arguments of which the rest was left out."""
 
 
-def joined(raw: bytes) -> str:
-    """Arguments, each ended by a NUL in memory, with spaces between."""
-    return raw.replace(b"\0", b" ").decode("utf-8", "surrogateescape")
-
-
 class ExecTracer(BPFTracer):
     """Programs that are started, successfully or not, with their arguments.
 
@@ -33,7 +28,7 @@ class ExecTracer(BPFTracer):
             length=4096,
             example="/usr/bin/cat",
         ),
-        Field("argv", "the arguments, joined with spaces", length=8192, show=joined, example="cat /etc/shadow"),
+        Field("argv", "the arguments, joined with spaces", length=8192, spaces=True, example="cat /etc/shadow"),
         Field("argv_truncated", "the arguments were longer than is kept", type="bool", optional=True, example="true"),
         Field(
             "path",

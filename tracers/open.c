@@ -58,43 +58,74 @@ static __always_inline void name_missing(struct bpfd_event *e, int directory) {
   bpfd_end_path(e, path);
 }
 
-static __always_inline int opened(void *args, long result, int directory, const void *name, u64 flags, u64 mode) {
+/* The calls differ in where their arguments are. */
+enum call { CALL_OPENAT, CALL_OPENAT2, CALL_OPEN, CALL_CREAT };
+#define CALL(e) (e)->bpfd_own[0]
+#define AT_FDCWD -100
+#define O_CREAT_WRONLY_TRUNC 01101
+#define O_CREAT_OR_TMPFILE (0100 | 020000000)
+
+static __always_inline int read_arguments(struct bpfd_event *e) {
+  struct pt_regs *registers = bpfd_registers();
+  struct open_how how = {};
+  switch (CALL(e)) {
+  case CALL_OPENAT:
+    e->flags = (u32)bpfd_argument(registers, 2);
+    e->mode = bpfd_argument(registers, 3);
+    return bpfd_argument(registers, 0);
+  case CALL_OPENAT2:
+    bpf_probe_read_user(&how, sizeof(how), (void *)bpfd_argument(registers, 2));
+    e->flags = how.flags;
+    e->mode = how.mode;
+    return bpfd_argument(registers, 0);
+  case CALL_OPEN:
+    e->flags = (u32)bpfd_argument(registers, 1);
+    e->mode = bpfd_argument(registers, 2);
+    return AT_FDCWD;
+  default:
+    e->flags = O_CREAT_WRONLY_TRUNC;
+    e->mode = bpfd_argument(registers, 1);
+    return AT_FDCWD;
+  }
+}
+
+BPFD_LATE(e) {
+  int directory = read_arguments(e);
+  if (!(e->flags & O_CREAT_OR_TMPFILE))
+    e->mode = 0; /* the kernel does not look at it (open(2)), and neither do we: it may be anything */
+  e->mode &= 07777;
+  if (e->return_value >= 0)
+    name_opened(e, e->return_value);
+  else
+    name_missing(e, directory);
+}
+
+static __always_inline int opened(void *args, long result, enum call call, u64 name) {
   struct bpfd_event *e = bpfd_begin();
   if (!e)
     return 0;
   bpfd_user_string(e, filename, name);
+  CALL(e) = call;
   e->return_value = result;
-  e->flags = flags;
-  e->mode = mode;
-  if (result >= 0)
-    name_opened(e, result);
-  else
-    name_missing(e, directory);
   return bpfd_submit(args, e);
 }
 
-#define AT_FDCWD -100
-#define O_CREAT_WRONLY_TRUNC 01101
-
 TRACEPOINT_PROBE(syscalls, sys_exit_openat) {
-  return opened(args, args->ret, bpfd_argument(0), (void *)bpfd_argument(1), (u32)bpfd_argument(2),
-                (u16)bpfd_argument(3));
+  return opened(args, args->ret, CALL_OPENAT, bpfd_argument(bpfd_registers(), 1));
 }
 
 TRACEPOINT_PROBE(syscalls, sys_exit_openat2) {
-  struct open_how how = {};
-  bpf_probe_read_user(&how, sizeof(how), (void *)bpfd_argument(2));
-  return opened(args, args->ret, bpfd_argument(0), (void *)bpfd_argument(1), how.flags, how.mode);
+  return opened(args, args->ret, CALL_OPENAT2, bpfd_argument(bpfd_registers(), 1));
 }
 
 #ifdef BPFD_HAS_sys_exit_open
 TRACEPOINT_PROBE(syscalls, sys_exit_open) {
-  return opened(args, args->ret, AT_FDCWD, (void *)bpfd_argument(0), (u32)bpfd_argument(1), (u16)bpfd_argument(2));
+  return opened(args, args->ret, CALL_OPEN, bpfd_argument(bpfd_registers(), 0));
 }
 #endif
 
 #ifdef BPFD_HAS_sys_exit_creat
 TRACEPOINT_PROBE(syscalls, sys_exit_creat) {
-  return opened(args, args->ret, AT_FDCWD, (void *)bpfd_argument(0), O_CREAT_WRONLY_TRUNC, (u16)bpfd_argument(1));
+  return opened(args, args->ret, CALL_CREAT, bpfd_argument(bpfd_registers(), 0));
 }
 #endif

@@ -61,6 +61,8 @@ class OpenTracer(BPFTracer):
             "on success the path of the file really opened, in the view of its mount namespace; on failure the name "
             "made absolute. A rule on it is judged against origin too",
             length=4096,
+            late=True,
+            normalised=True,
             also="origin",
             example="/etc/shadow",
         ),
@@ -68,6 +70,7 @@ class OpenTracer(BPFTracer):
             "origin",
             "where a bind mount shows the file elsewhere: its path in its own file system",
             length=4096,
+            late=True,
             optional=True,
             example="/var/lib/data/shadow",
         ),

@@ -1,26 +1,18 @@
 /* A system call's arguments at its exit, from the registers that the kernel saved at its entry. */
 #if defined(__TARGET_ARCH_arm64) || defined(__aarch64__)
-static __always_inline u64 bpfd_argument(int number) {
-  struct pt_regs *registers = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-  u64 value = 0;
-  if (number == 0)
-    bpfd_read(value, registers->orig_x0);
-  else
-    bpfd_read(value, registers->regs[number]);
-  return value;
-}
+#define BPFD_ARGUMENT_0 orig_x0
+#define BPFD_ARGUMENT_1 regs[1]
+#define BPFD_ARGUMENT_2 regs[2]
+#define BPFD_ARGUMENT_3 regs[3]
+#define BPFD_ARGUMENT_4 regs[4]
+#define BPFD_ARGUMENT_5 regs[5]
 #else
-static __always_inline u64 bpfd_argument(int number) {
-  struct pt_regs *registers = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-  u64 value = 0;
-  switch (number) {
-  case 0: bpfd_read(value, registers->di); break;
-  case 1: bpfd_read(value, registers->si); break;
-  case 2: bpfd_read(value, registers->dx); break;
-  case 3: bpfd_read(value, registers->r10); break;
-  case 4: bpfd_read(value, registers->r8); break;
-  case 5: bpfd_read(value, registers->r9); break;
-  }
-  return value;
-}
+#define BPFD_ARGUMENT_0 di
+#define BPFD_ARGUMENT_1 si
+#define BPFD_ARGUMENT_2 dx
+#define BPFD_ARGUMENT_3 r10
+#define BPFD_ARGUMENT_4 r8
+#define BPFD_ARGUMENT_5 r9
 #endif
+#define bpfd_registers() ((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()))
+#define bpfd_argument(registers, number) ((u64)(registers)->BPFD_ARGUMENT_##number)

@@ -1,13 +1,17 @@
 /* What every tracer's program includes: who acted, who wants it, emit.
  *
- *   struct bpfd_event *e = bpfd_begin();       NULL: not to be traced (the daemon's own)
+ *   struct bpfd_event *e = bpfd_begin();       NULL: nobody can want it
  *   e->FIELD = number;                         numeric fields
  *   bpfd_user_string(e, FIELD, pointer);       string fields, from the process's memory
  *   bpfd_kernel_string(e, FIELD, pointer);     or from the kernel's
  *   return bpfd_submit(args, e);               asks whether anyone wants it, and emits
  *
- * `struct bpfd_event` is made from the tracer's fields by record.py, and stands before this text.
- * Programs run with preemption off, so a place for each processor is enough.
+ * What is dear to find out can wait until the rules' other clauses hold: the tracer names the field `late=True`, and
+ * its file has `BPFD_LATE(e) { ... }`, which fills those fields; e->bpfd_own[] carries what it needs to know.
+ *
+ * `struct bpfd_event` is made from the tracer's fields by record.py, and stands before this text. Programs run with
+ * preemption off, so a place for each processor is enough. From bpfd_submit on, a chain of tail calls does the work, a
+ * program a step, so that the verifier looks at each step once, however many probes and fields a tracer has.
  */
 #ifndef __always_inline
 #define __always_inline inline __attribute__((always_inline))
@@ -25,24 +29,300 @@ BPF_F_TABLE("array", u32, struct bpfd_counts, bpfd_counts, BPFD_CPUS, BPF_F_MMAP
 BPF_ARRAY(bpfd_scratch, struct bpfd_event, BPFD_CPUS);
 BPF_RINGBUF_OUTPUT(bpfd_ring, BPFD_RING_PAGES);
 
-static __always_inline struct bpfd_event *bpfd_begin(void) {
-  u64 id = bpf_get_current_pid_tgid();
+static __always_inline u64 bpfd_cgroup(void) {
+#ifdef BPFD_CGROUP_V1
+  return bpf_get_current_task_btf()->cgroups->subsys[BPFD_CGROUP_V1]->cgroup->kn->id;
+#else
+  return bpf_get_current_cgroup_id();
+#endif
+}
+
+/* The rules of the tracer as the daemon laid them out (image.py), in pages of one array map: the first has the head,
+ * the others the automata's rows and the numbers' intervals. A new set of rules is a new array, put into bpfd_rules in
+ * one step. An event is judged by one set alone: if another came meanwhile, by none, and Python judges it. */
+#define BPFD_PAGE_WORDS 16384
+#define BPFD_TEXTS 16
+#define BPFD_NUMBERS 32
+#define BPFD_MASKS 2048
+#define BPFD_SCOPES 32
+#define BPFD_ORDER 32
+#define BPFD_WALK 512 /* longer texts are left to Python */
+#define BPFD_HIT 0x80000000
+#define BPFD_END 1 /* the class of a text's end */
+#define BPFD_INNER_MAP 0x1000
+
+struct bpfd_mask {
+  u64 wanted, refused, undecided;
+};
+struct bpfd_text_plan {
+  u64 free;
+  u32 start, padding;
+};
+struct bpfd_number_plan {
+  u64 free;
+  u32 used, page, count, padding;
+};
+struct bpfd_bound {
+  u64 lower, wanted;
+};
+/* What to do next: a step, and for texts which one, by which plan, and whether the next step adds to what is found. */
+struct bpfd_order {
+  u8 step, text, plan, more;
+};
+struct bpfd_head {
+  u64 bits;
+  u32 generation, scoped;
+  u64 scope[BPFD_SCOPES];
+  struct bpfd_order order[BPFD_ORDER];
+  struct bpfd_text_plan text[BPFD_TEXTS];
+  struct bpfd_number_plan number[BPFD_NUMBERS];
+  u8 classes[BPFD_TEXTS][256];
+  u8 padding[2672];
+  struct bpfd_mask masks[BPFD_MASKS];
+};
+struct bpfd_page {
+  union {
+    u32 entry[BPFD_PAGE_WORDS];
+    struct bpfd_bound bound[BPFD_PAGE_WORDS / 4];
+    struct bpfd_head head;
+  };
+};
+_Static_assert(__builtin_offsetof(struct bpfd_head, order) == 272, "image.py");
+_Static_assert(__builtin_offsetof(struct bpfd_head, text) == 400, "image.py");
+_Static_assert(__builtin_offsetof(struct bpfd_head, number) == 656, "image.py");
+_Static_assert(__builtin_offsetof(struct bpfd_head, classes) == 1424, "image.py");
+_Static_assert(__builtin_offsetof(struct bpfd_head, masks) == 8192, "image.py");
+
+BPF_F_TABLE("array", u32, struct bpfd_page, bpfd_pages, 1, BPF_F_MMAPABLE | BPFD_INNER_MAP);
+BPF_ARRAY_OF_MAPS(bpfd_rules, "bpfd_pages", 1);
+/* The runtime of each cgroup, as an index of bpfd_head.scope; one that is not there is not known yet. */
+BPF_F_TABLE("hash", u64, u32, bpfd_scope, 65536, BPF_F_NO_PREALLOC);
+
+#define BPFD_STEP_EMIT 0
+#define BPFD_STEP_NUMBERS 1
+#define BPFD_STEP_TEXT 2
+#define BPFD_STEP_LATE 3
+BPF_PROG_ARRAY(bpfd_steps, 4);
+
+static __always_inline struct bpfd_page *bpfd_page(void *image, u32 number) {
+  return (struct bpfd_page *)bpf_map_lookup_elem_((u64)image, &number);
+}
+
+static __always_inline struct bpfd_event *bpfd_current(void) {
   u32 cpu = bpf_get_smp_processor_id();
-  if (id >> 32 == BPFD_SELF)
+  return bpfd_scratch.lookup(&cpu);
+}
+
+static __always_inline u64 bpfd_in_scope(struct bpfd_head *head, u64 cgroup) {
+  u32 *scope = bpfd_scope.lookup(&cgroup);
+  if (!scope)
+    return head->bits;
+  return head->scope[*scope & (BPFD_SCOPES - 1)];
+}
+
+/* Say what the rules want next, from their set `page`. */
+static __always_inline void bpfd_order_next(struct bpfd_event *e, struct bpfd_page *page) {
+  struct bpfd_order *order = &page->head.order[e->bpfd_step & (BPFD_ORDER - 1)];
+  e->bpfd_step++;
+  e->bpfd_do = order->step;
+  e->bpfd_text = order->text;
+  e->bpfd_plan = order->plan;
+  if (!e->bpfd_more)
+    e->bpfd_wanted = e->bpfd_refused = e->bpfd_undecided = 0;
+  e->bpfd_more = order->more;
+}
+
+/* The rules changed while an event was being judged: Python judges it, by those in force then. */
+static __always_inline void bpfd_judge_none(struct bpfd_event *e) {
+  e->candidates = ~0ULL;
+  e->generation = 0;
+  e->bpfd_exact = 0;
+  e->bpfd_do = BPFD_STEP_EMIT;
+}
+
+/* Begin an event; NULL: it is the daemon's own, or no rule can want it, whatever it says. */
+static __always_inline struct bpfd_event *bpfd_begin(void) {
+  struct task_struct *task = bpf_get_current_task_btf();
+  u32 cpu = bpf_get_smp_processor_id();
+  int zero = 0;
+  if (task->tgid == BPFD_SELF)
     return 0;
   struct bpfd_counts *counts = bpfd_counts.lookup(&cpu);
   struct bpfd_event *e = bpfd_scratch.lookup(&cpu);
   if (!counts || !e)
     return 0;
   counts->seen++;
-  e->pid = id >> 32;
-  e->tid = id;
+  e->pid = task->tgid;
+  e->tid = task->pid;
   e->return_value = 0;
+  e->bpfd_step = e->bpfd_more = e->bpfd_is_late = 0;
+  e->bpfd_exact = 1;
+  void *image = bpfd_rules.lookup(&zero);
+  struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
+  if (page) {
+    e->generation = page->head.generation;
+    e->candidates = page->head.bits;
+    if (page->head.scoped)
+      e->candidates &= bpfd_in_scope(&page->head, bpfd_cgroup());
+    if (!e->candidates)
+      return 0;
+    bpfd_order_next(e, page);
+  } else
+    bpfd_judge_none(e);
   BPFD_CLEAR_NUMBERS(e)
 #pragma unroll
   for (int i = 0; i < BPFD_STRINGS; i++)
     e->bpfd_length[i] = e->bpfd_start[i] = 0;
   return e;
+}
+
+/* Do what was said to be next. */
+static __always_inline int bpfd_go_on(void *context, struct bpfd_event *e) {
+  if (e->bpfd_do == BPFD_STEP_TEXT)
+    bpfd_steps.call(context, BPFD_STEP_TEXT);
+  if (e->bpfd_do == BPFD_STEP_NUMBERS)
+    bpfd_steps.call(context, BPFD_STEP_NUMBERS);
+  /* What is dear to find out is found out now, also where no rule asks about it: it belongs to the event. */
+  if (BPFD_HAS_LATE && !e->bpfd_is_late) {
+    e->bpfd_is_late = 1;
+    bpfd_steps.call(context, BPFD_STEP_LATE);
+  }
+  bpfd_steps.call(context, BPFD_STEP_EMIT);
+  return 0;
+}
+
+static __always_inline int bpfd_next(void *context, struct bpfd_event *e) {
+  int zero = 0;
+  void *image = bpfd_rules.lookup(&zero);
+  struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
+  if (page && page->head.generation == e->generation)
+    bpfd_order_next(e, page);
+  else
+    bpfd_judge_none(e);
+  return bpfd_go_on(context, e);
+}
+
+static __always_inline int bpfd_submit(void *context, struct bpfd_event *e) {
+  return bpfd_go_on(context, e);
+}
+
+static __always_inline u16 bpfd_command_length(const char *command) {
+  u16 length = 0;
+#pragma unroll
+  for (int i = 0; i < 15; i++)
+    length += command[i] && length == i;
+  return length;
+}
+
+#define BPFD_WALK_STEP(symbol)                                                                                       \
+  {                                                                                                                  \
+    u32 entry = page->entry[(row + (symbol)) & (BPFD_PAGE_WORDS - 1)];                                               \
+    row = entry & ~BPFD_HIT;                                                                                         \
+    if (row / BPFD_PAGE_WORDS != at) {                                                                               \
+      at = row / BPFD_PAGE_WORDS;                                                                                    \
+      page = bpfd_page(image, at);                                                                                   \
+      if (!page)                                                                                                     \
+        return 0;                                                                                                    \
+    }                                                                                                                \
+    if (entry & BPFD_HIT) {                                                                                          \
+      struct bpfd_mask *mask = &head->masks[page->entry[row & (BPFD_PAGE_WORDS - 1)] & (BPFD_MASKS - 1)];            \
+      e->bpfd_wanted |= mask->wanted;                                                                                \
+      e->bpfd_refused |= mask->refused;                                                                              \
+      e->bpfd_undecided |= mask->undecided;                                                                          \
+    }                                                                                                                \
+  }
+
+/* Walk one text through its automaton, and gather what is found. Where the text lies goes through the map: the verifier
+ * knows nothing of what is there, and so takes all fields to be alike. */
+int bpfd_text(void *context) {
+  struct bpfd_event *e = bpfd_current();
+  int zero = 0;
+  if (!e)
+    return 0;
+  void *image = bpfd_rules.lookup(&zero);
+  struct bpfd_page *first = image ? bpfd_page(image, 0) : 0;
+  if (!first || first->head.generation != e->generation)
+    return bpfd_next(context, e);
+  struct bpfd_head *head = &first->head;
+  if (e->bpfd_text == 0) {
+    bpf_get_current_comm(e->command, sizeof(e->command));
+    e->bpfd_base = __builtin_offsetof(struct bpfd_event, command);
+    e->bpfd_size = bpfd_command_length(e->command);
+  }
+  BPFD_LOCATE_TEXT(e)
+  u32 plan = e->bpfd_plan & (BPFD_TEXTS - 1), base = e->bpfd_base, size = e->bpfd_size;
+  u32 row = head->text[plan].start, at = row / BPFD_PAGE_WORDS;
+  u8 *classes = head->classes[plan];
+  struct bpfd_page *page = bpfd_page(image, at);
+  bpfd_barrier(base);
+  if (!page || size >= BPFD_WALK || base > sizeof(*e) - BPFD_WALK) {
+    e->bpfd_undecided = 1;
+    goto found;
+  }
+  char *text = (char *)e + base;
+  bpfd_barrier(size); /* keeps the loop's own bound, which the verifier goes by */
+#pragma nounroll
+  for (u32 i = 0; i < BPFD_WALK; i++) {
+    if (i >= size)
+      break;
+    BPFD_WALK_STEP(classes[(u8)text[i]])
+  }
+  BPFD_WALK_STEP(BPFD_END)
+found:
+  if (!e->bpfd_more) {
+    if (e->bpfd_undecided)
+      e->bpfd_exact = 0;
+    else
+      e->candidates &= (head->text[plan].free | e->bpfd_wanted) & ~e->bpfd_refused;
+    if (!e->candidates)
+      return 0;
+  }
+  return bpfd_next(context, e);
+}
+
+/* The interval that a number lies in, by halves. Place and key live in a map, where the verifier does not follow them:
+ * it would take every way through the halves for a way of its own. */
+static __always_inline void bpfd_look_up(struct bpfd_event *e, void *image, struct bpfd_number_plan *plan, u64 key) {
+  struct bpfd_page *page = bpfd_page(image, plan->page);
+  volatile u32 *place = &e->bpfd_place;
+  volatile u64 *sought = &e->bpfd_key;
+  if (!page)
+    return;
+  *place = 0;
+  *sought = key;
+#pragma nounroll
+  for (u32 step = BPFD_PAGE_WORDS / 8; step; step /= 2) {
+    u32 next = *place + step;
+    if (next < plan->count && page->bound[next & (BPFD_PAGE_WORDS / 4 - 1)].lower <= *sought)
+      *place = next;
+  }
+  e->candidates &= plan->free | page->bound[*place & (BPFD_PAGE_WORDS / 4 - 1)].wanted;
+}
+#define BPFD_KEY_s64(value) ((u64)(value) ^ (1ULL << 63))
+#define BPFD_KEY_u64(value) ((u64)(value))
+#define BPFD_ASK_NUMBER(e, image, head, at, key)                                                                     \
+  if ((head)->number[at].used)                                                                                       \
+    bpfd_look_up(e, image, &(head)->number[at], key);
+
+int bpfd_numbers(void *context) {
+  struct bpfd_event *e = bpfd_current();
+  int zero = 0;
+  if (!e)
+    return 0;
+  void *image = bpfd_rules.lookup(&zero);
+  struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
+  if (page && page->head.generation == e->generation) {
+    struct bpfd_head *head = &page->head;
+    u64 owner = bpf_get_current_uid_gid();
+    BPFD_ASK_NUMBER(e, image, head, 0, e->pid)
+    BPFD_ASK_NUMBER(e, image, head, 1, (u32)owner)
+    BPFD_ASK_NUMBER(e, image, head, 2, owner >> 32)
+    BPFD_ASK_NUMBER(e, image, head, 3, BPFD_KEY_s64(e->return_value))
+    BPFD_ASK_NUMBERS(e, image, head)
+    if (!e->candidates)
+      return 0;
+  }
+  return bpfd_next(context, e);
 }
 
 /* A string that could not be read is said to be "?": never garbage, and never mistaken for an empty one. */
@@ -71,45 +351,25 @@ static __always_inline u16 bpfd_string_length(char *place, long got) {
       (e)->bpfd_length[BPFD_NUMBER_##field] = 0;                                                                     \
   }
 
-#ifdef BPFD_CGROUP_V1
-static __always_inline u64 bpfd_cgroup(struct task_struct *task) {
-  struct css_set *set;
-  struct cgroup_subsys_state *state;
-  struct cgroup *group;
-  struct kernfs_node *node;
-  u64 id = 0;
-  bpfd_read(set, task->cgroups);
-  bpfd_read(state, set->subsys[BPFD_CGROUP_V1]);
-  bpfd_read(group, state->cgroup);
-  bpfd_read(node, group->kn);
-  bpfd_read(id, node->id);
-  return id;
-}
-#else
-static __always_inline u64 bpfd_cgroup(struct task_struct *task) { return bpf_get_current_cgroup_id(); }
-#endif
-
 /* Who acted, read at the moment of the event. */
 static __always_inline void bpfd_identify(struct bpfd_event *e) {
-  struct task_struct *task = (struct task_struct *)bpf_get_current_task(), *leader, *parent;
+  struct task_struct *task = bpf_get_current_task_btf();
   u64 owner = bpf_get_current_uid_gid();
   e->time = bpf_ktime_get_ns();
-  e->cgroup = bpfd_cgroup(task);
+  e->cgroup = bpfd_cgroup();
   e->uid = owner;
   e->gid = owner >> 32;
-  bpfd_read(parent, task->real_parent);
-  bpfd_read(e->ppid, parent->tgid);
-  bpfd_read(leader, task->group_leader);
-  bpfd_read(e->start, leader->start_boottime);
+  e->ppid = task->real_parent->tgid;
+  e->start = task->group_leader->start_boottime;
   bpf_get_current_comm(e->command, sizeof(e->command));
 }
 
-static __always_inline int bpfd_submit(void *context, struct bpfd_event *e) {
+int bpfd_emit(void *context) {
   u32 cpu = bpf_get_smp_processor_id();
   struct bpfd_counts *counts = bpfd_counts.lookup(&cpu);
-  if (!counts)
+  struct bpfd_event *e = bpfd_scratch.lookup(&cpu);
+  if (!counts || !e)
     return 0;
-  e->candidates = ~0ULL;
   counts->passed++;
   bpfd_identify(e);
   u64 at = 0;
@@ -118,3 +378,15 @@ static __always_inline int bpfd_submit(void *context, struct bpfd_event *e) {
     counts->lost++;
   return 0;
 }
+
+/* The step that fills the late fields; the tracer's file writes its body. */
+#define BPFD_LATE(e)                                                                                                 \
+  static __always_inline void bpfd_fill_late(struct bpfd_event *e);                                                  \
+  int bpfd_late(void *context) {                                                                                     \
+    struct bpfd_event *e = bpfd_current();                                                                           \
+    if (!e)                                                                                                          \
+      return 0;                                                                                                      \
+    bpfd_fill_late(e);                                                                                               \
+    return bpfd_next(context, e);                                                                                    \
+  }                                                                                                                  \
+  static __always_inline void bpfd_fill_late(struct bpfd_event *e)

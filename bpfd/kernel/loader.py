@@ -25,6 +25,8 @@ FDS_A_MESSAGE = 200
 CLONE_NEWNS = 0x00020000
 MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000
 PR_SET_PDEATHSIG = 1
+STEPS = (b"bpfd_emit", b"bpfd_numbers", b"bpfd_text", b"bpfd_late")
+"""In the order of the BPFD_STEP_ numbers in filter.h."""
 DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
 
 
@@ -63,6 +65,7 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     os.environ["BCC_KERNEL_SOURCE"] = job["headers"]
     bcc = import_bcc()
     bpf = bcc.BPF(text=job["text"], cflags=job["cflags"])
+    link_steps(bcc.BPF, bpf)
     maps = describe_maps(bcc, bpf)
     programs = {name.decode(): function.fd for name, function in bpf.funcs.items()}
     links = attached(bpf)
@@ -72,6 +75,18 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         "links": len(links),
     }
     return answer, [entry["fd"] for entry in maps] + list(programs.values()) + links
+
+
+def link_steps(kinds: Any, bpf: Any) -> None:
+    """Load the programs that others call as their tails, and put each where it is called from."""
+    table = bpf[b"bpfd_steps"]
+    library = sys.modules["bcc"].libbcc.lib
+    library.bpf_function_name.restype = ctypes.c_char_p
+    present = {library.bpf_function_name(bpf.module, n) for n in range(library.bpf_num_functions(bpf.module))}
+    for number, name in enumerate(STEPS):
+        if name in present:
+            function = bpf.load_func(name, kinds.TRACEPOINT)
+            table[ctypes.c_int(number)] = ctypes.c_int(function.fd)
 
 
 def import_bcc() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import platform
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from bpfd.errors import KernelError
 SYS_BPF = {"x86_64": 321, "aarch64": 280}
 """The number of bpf(2): arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h."""
 
-MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, OBJ_INFO = 1, 2, 3, 4, 15
+MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, OBJ_INFO = 0, 1, 2, 3, 4, 15
+MAP_ARRAY = 2
+F_MMAPABLE, F_INNER_MAP = 1 << 10, 1 << 12
+"""Flags of BPF_MAP_CREATE (include/uapi/linux/bpf.h). F_INNER_MAP: arrays of any size fit the same outer map."""
 PER_CPU = frozenset({5, 6, 10, 21})
 """Map types that hold a value a processor: PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE (enum
 bpf_map_type, include/uapi/linux/bpf.h)."""
@@ -185,3 +189,33 @@ def program_info(fd: int) -> ProgramInfo:
     info = ProgramInfo()
     bpf(OBJ_INFO, _InfoAttr(fd, ctypes.sizeof(info), ctypes.addressof(info)))
     return info
+
+
+class _CreateAttr(ctypes.Structure):
+    _fields_ = [
+        ("type", ctypes.c_uint32),
+        ("key_size", ctypes.c_uint32),
+        ("value_size", ctypes.c_uint32),
+        ("max_entries", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("inner_fd", ctypes.c_uint32),
+        ("numa", ctypes.c_uint32),
+        ("name", ctypes.c_char * 16),
+    ]
+
+
+def create_pages(pages: list[bytes], page_bytes: int) -> int:
+    """A new array map that holds `pages`, one an entry, written through mmap. The caller closes the descriptor.
+
+    Raises OSError, ENOMEM among them.
+    """
+    attributes = _CreateAttr(MAP_ARRAY, 4, page_bytes, len(pages), F_MMAPABLE | F_INNER_MAP, 0, 0, b"bpfd_pages")
+    fd = bpf(MAP_CREATE, attributes)
+    try:
+        with mmap.mmap(fd, len(pages) * page_bytes) as view:
+            for number, page in enumerate(pages):
+                view[number * page_bytes : number * page_bytes + len(page)] = page
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -9,6 +9,7 @@ import os
 import re
 import selectors
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -19,13 +20,16 @@ from typing import Any
 
 from bpfd.errors import LoadError
 from bpfd.kernel import loader, probes, source
-from bpfd.kernel.maps import Map, possible_cpus, program_info
+from bpfd.kernel.image import PAGE_BYTES
+from bpfd.kernel.maps import Map, create_pages, possible_cpus, program_info
 from bpfd.kernel.ring import Ring
 from bpfd.plugin import Field
 
 LOAD_TIMEOUT_S = 60.0
 ANSWER_BYTES = 4 << 20
 """The most that is read of what a child says; it runs as root too, but its text comes from compilers and plugins."""
+FIRST = struct.pack("=I", 0)
+"""The key of the only entry."""
 COUNTS_BYTES = 64
 """sizeof(struct bpfd_counts) in filter.h."""
 
@@ -91,6 +95,25 @@ class Program:
     @property
     def skipped(self) -> int:
         return sum(int(program_info(fd).recursion_misses) for fd in self.program_fds.values())
+
+    def judge_by(self, pages: list[bytes]) -> None:
+        """Put a set of rules, laid out by image.py, in force for every event from now on. Raises OSError.
+
+        Returns when no probe is at work with the set before (kernel/bpf/syscall.c, maybe_wait_bpf_programs).
+        """
+        fd = create_pages(pages, PAGE_BYTES)
+        try:
+            self.maps["bpfd_rules"].write(FIRST, struct.pack("=I", fd))
+        finally:
+            os.close(fd)
+
+    def set_scope(self, cgroup: int, scope: int) -> None:
+        """Say which runtime a cgroup belongs to, by image.py's number. A full table only means that Python judges."""
+        with contextlib.suppress(OSError):
+            self.maps["bpfd_scope"].write(struct.pack("=Q", cgroup), struct.pack("=I", scope))
+
+    def forget_scope(self, cgroup: int) -> None:
+        self.maps["bpfd_scope"].delete(struct.pack("=Q", cgroup))
 
     def run_time(self) -> tuple[int, int]:
         """Nanoseconds in the kernel and calls, over all of its probes, while kernel.bpf_stats_enabled is 1."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from bpfd.event import Container, Event
 from bpfd.plugin import BPFTracer, Field
+from bpfd.rules import plan
 
 HEADER = (
     ("u64", "time", "Q"),
@@ -26,10 +27,13 @@ HEADER = (
     ("u32", "ppid", "I"),
     ("u32", "uid", "I"),
     ("u32", "gid", "I"),
-    ("u32", "reserved", "I"),
+    ("u32", "generation", "I"),
     ("char", "command[16]", "16s"),
 )
 """C type, C name, struct code of what every record begins with. Offsets are naturally aligned: no padding."""
+
+WALK = 512
+"""BPFD_WALK in filter.h: the longest text that the kernel judges, in bytes."""
 
 _C_TYPE = {"s64": "s64", "u64": "u64", "bool": "u64", "address": "u8"}
 _CODE = {"s64": "q", "u64": "Q", "bool": "Q", "address": "16s"}
@@ -56,12 +60,15 @@ def c_declarations(fields: tuple[Field, ...]) -> str:
     text = list(strings(fields))
     total = sum(field.length for field in text) + 8
     places = [f"  char {field.name}[{2 * field.length}];" for field in text]
+    places.append(f"  char bpfd_walk_room[{WALK}];")
     lines = [
         "struct bpfd_event {",
         *wire,
         f"  u16 bpfd_length[{max(len(text), 1)}];",
         f"  char bpfd_packed[{total}];",
         f"  u16 bpfd_start[{max(len(text), 1)}];",
+        "  u64 bpfd_wanted, bpfd_refused, bpfd_undecided, bpfd_key, bpfd_own[4];",
+        "  u32 bpfd_step, bpfd_do, bpfd_text, bpfd_plan, bpfd_more, bpfd_place, bpfd_exact, bpfd_base, bpfd_size, bpfd_is_late;",
         *places,
         "};",
     ]
@@ -69,9 +76,33 @@ def c_declarations(fields: tuple[Field, ...]) -> str:
         lines.append(f"#define BPFD_NUMBER_{field.name} {number}")
         lines.append(f"#define BPFD_LENGTH_{field.name} {field.length}")
     lines.append(f"#define BPFD_STRINGS {len(text)}")
+    lines.append(f"#define BPFD_HAS_LATE {int(any(field.late for field in fields))}")
     lines.append("#define BPFD_PACK_STRINGS(e, at) " + " ".join(f"BPFD_PACK(e, at, {f.name})" for f in text))
     lines.append("#define BPFD_CLEAR_NUMBERS(e) " + " ".join(_clear(f) for f in numbers(fields)))
+    lines += _questions(fields)
     return "\n".join(lines) + "\n"
+
+
+def _questions(fields: tuple[Field, ...]) -> list[str]:
+    """Macros that tell the kernel filter where each field lies, by its number in the filter's tables."""
+    texts = []
+    known = {field.name for field in strings(fields)}
+    for number, name in enumerate(plan.text_fields(fields)):
+        if name in known:
+            at = f"__builtin_offsetof(struct bpfd_event, {name}) + (e)->bpfd_start[BPFD_NUMBER_{name}]"
+            texts.append(
+                f"if ((e)->bpfd_text == {number}) {{ (e)->bpfd_base = {at};"
+                f" (e)->bpfd_size = (e)->bpfd_length[BPFD_NUMBER_{name}]; }}"
+            )
+    numbered = [
+        f"BPFD_ASK_NUMBER(e, image, head, {number}, BPFD_KEY_{field.type}((e)->{field.name}))"
+        for number, field in enumerate(plan.number_fields(fields))
+        if number >= len(plan.OWN_NUMBERS)
+    ]
+    return [
+        "#define BPFD_LOCATE_TEXT(e) " + " ".join(texts),
+        "#define BPFD_ASK_NUMBERS(e, image, head) " + " ".join(numbered),
+    ]
 
 
 def _clear(field: Field) -> str:
@@ -97,7 +128,10 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, clock: Clock, ho
     unpack, begin, head = fixed.unpack_from, fixed.size, len(HEADER)
     number_plan = [(head + at, f.name, f.show or _SHOW[f.type], f.optional) for at, f in enumerate(numbers(fields))]
     length_at = head + len(number_plan)
-    text_plan = [(length_at + at, f.name, f.show or _decode, f.optional) for at, f in enumerate(strings(fields))]
+    text_plan = [
+        (length_at + at, f.name, f.show or (_spaced if f.spaces else _decode), f.optional)
+        for at, f in enumerate(strings(fields))
+    ]
     settle = tracer.settle if tracer.settle.__func__ is not BPFTracer.settle.__func__ else None  # type: ignore[attr-defined]
     commands: dict[bytes, str] = {}
     name, new_event = tracer.name, tuple.__new__
@@ -133,6 +167,10 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, clock: Clock, ho
 
 def _decode(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
+
+
+def _spaced(raw: bytes) -> str:
+    return raw.replace(b"\0", b" ").decode("utf-8", "surrogateescape")
 
 
 def _address(raw: bytes) -> str:
