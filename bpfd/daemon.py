@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 
 from bpfd import machine
@@ -17,17 +17,16 @@ from bpfd.containers.docker import DockerWatch
 from bpfd.containers.index import ContainerIndex
 from bpfd.control import ActionStatus, RuleStatus, State, Status, Subscription, TracerStatus
 from bpfd.counters import Counters
+from bpfd.enforcement import Enforcement
 from bpfd.errors import LoadError, RuleError, SettingsError
-from bpfd.event import Event
 from bpfd.kernel import headers, program
 from bpfd.kernel.program import Build
 from bpfd.live import Live
-from bpfd.pipeline import Clock, Judge, Pipeline, Source
+from bpfd.pipeline import Clock, Pipeline, Source
 from bpfd.plugin import BPFTracer, one_line
 from bpfd.plugins import load_plugins
 from bpfd.respond import Actions
 from bpfd.rulebook import Rulebook
-from bpfd.rules import predicate
 from bpfd.rules.check import Known
 from bpfd.rules.model import Rule
 from bpfd.settings import Settings
@@ -55,7 +54,8 @@ class Daemon:
         self._plugins = load_plugins()
         self._lock = threading.RLock()
         self._closing = ExitStack()
-        self._judges: dict[str, Judge] = {}
+        self._snapshot: tuple[dict[str, Rule], dict[str, tuple[str, ...]]] = ({}, {})
+        """The rules and problems as they were applied last, for questions that must not wait for a change."""
         self._started_ns = time.time_ns()
 
     def start(self) -> None:
@@ -84,6 +84,7 @@ class Daemon:
         self._tracing = Tracing(
             self._plugins.tracers, self._pipeline, self._clock, counters, self._host, settings.ring_bytes
         )
+        self._enforcement = Enforcement(self._tracing, self._pipeline, self._actions.deliver, settings.default_actions)
         self._pipeline.start()
         self._closing.callback(self._pipeline.stop)
         counters.watch("events.queue_full", lambda: self._pipeline.queue_lost)
@@ -118,7 +119,8 @@ class Daemon:
         docker = DockerWatch(index)
         docker.start()
         self._closing.callback(docker.stop)
-        self._tracing.prepare(build, index.lookup, index.by_id)
+        self._tracing.prepare(build, index.lookup, index.by_id, index.known)
+        index.on_scope = self._tracing.set_scope
 
     def _report_bad_rules(self) -> None:
         problems = [line for lines in self._rulebook.problems.values() for line in lines]
@@ -132,50 +134,26 @@ class Daemon:
         server.start()
         self._closing.callback(server.stop, 1.0)
 
-    # What is in force
-
-    def _wanted(self, rules: list[Rule]) -> set[str]:
-        wanted = {rule.tracer for rule in rules} | set(self._settings.tracers)
-        if not wanted:
-            wanted = {name for name, tracer in self._plugins.tracers.items() if getattr(tracer, "default", False)}
+    def _wanted(self, rules: Collection[Rule]) -> set[str]:
+        """The tracers that somebody wants; with no rule and no word in the configuration, the default ones."""
+        wanted = {rule.tracer for rule in rules if rule.tracer} | set(self._settings.tracers)
+        if not wanted and not self._rulebook.rules:
+            wanted = {name for name, tracer in self._plugins.tracers.items() if tracer.default}
         return wanted
 
     def _apply(self) -> None:
-        """Make the rulebook's rules be in force: load and unload tracers, then swap the judges in one step."""
-        rules = list(self._rulebook.rules.values())
+        """Have the rulebook's rules judge: load and unload tracers, then put each tracer's rules in force."""
+        rules = [rule for rule in self._rulebook.rules.values() if rule.enabled]
         self._actions.prepare({name for rule in rules for name in self._names_of(rule)})
         self._actions.prepare(self._settings.default_actions)
         self._tracing.want(self._wanted(rules))
         if self._strict and self._tracing.failed:
             raise LoadError("\n".join(self._tracing.failed.values()))
-        by_tracer: dict[str, list[Judge]] = {name: [] for name in self._tracing.running}
-        judges = {rule.name: self._judge(rule) for rule in rules}
-        for rule in rules:
-            if rule.tracer in by_tracer:
-                by_tracer[rule.tracer].append(judges[rule.name])
-        for tracer, listed in by_tracer.items():
-            if not listed and not any(rule.tracer == tracer for rule in rules):
-                listed.append(self._pass_all(tracer))
-        self._judges = judges
-        self._pipeline.judge_by({tracer: tuple(listed) for tracer, listed in by_tracer.items()})
+        self._enforcement.apply(rules)
+        self._snapshot = (dict(self._rulebook.rules), dict(self._rulebook.problems))
 
     def _names_of(self, rule: Rule) -> tuple[str, ...]:
         return rule.actions or self._settings.default_actions
-
-    def _judge(self, rule: Rule) -> Judge:
-        """The judge of `rule`; the same as before if the rule is, so that its count goes on."""
-        before = self._judges.get(rule.name)
-        if before is not None and before.source is rule:
-            return before
-        wants = predicate.compile(rule.condition, self._plugins.tracers[rule.tracer].fields)
-        return Judge(rule.name, rule.tracer, wants, self._deliver(self._names_of(rule)), rule)
-
-    def _pass_all(self, tracer: str) -> Judge:
-        return Judge("", tracer, None, self._deliver(self._settings.default_actions), None)
-
-    def _deliver(self, names: tuple[str, ...]) -> Callable[[list[Event]], None]:
-        actions = self._actions
-        return lambda events: actions.deliver(names, events)
 
     # Control
 
@@ -205,24 +183,24 @@ class Daemon:
             self._apply()
 
     def list_rules(self) -> list[RuleStatus]:
-        with self._lock:
-            failed = self._tracing.failed
-            rules = [
-                RuleStatus(
-                    rule.name,
-                    rule.tracer,
-                    rule,
-                    rule.source,
-                    failed.get(rule.tracer, ""),
-                    self._judges[name].matched if name in self._judges else 0,
-                )
-                for name, rule in sorted(self._rulebook.rules.items())
-            ]
-            bad = [
-                RuleStatus(path.rsplit("/", 1)[-1].removesuffix(".toml"), "", None, path, "\n".join(lines))
-                for path, lines in sorted(self._rulebook.problems.items())
-            ]
-        return rules + bad
+        rules, problems = self._snapshot
+        failed, judges = self._tracing.failed, self._enforcement.judges
+        good = [
+            RuleStatus(
+                name,
+                rule.tracer,
+                rule,
+                rule.source,
+                failed.get(rule.tracer, ""),
+                judges[name].matched if name in judges else 0,
+            )
+            for name, rule in sorted(rules.items())
+        ]
+        bad = [
+            RuleStatus(path.rsplit("/", 1)[-1].removesuffix(".toml"), "", None, path, "\n".join(lines))
+            for path, lines in sorted(problems.items())
+        ]
+        return good + bad
 
     def list_tracers(self) -> list[TracerStatus]:
         running, failed = self._tracing.running, self._tracing.failed
@@ -256,9 +234,8 @@ class Daemon:
         return listed
 
     def status(self) -> Status:
-        with self._lock:
-            problems = [line for lines in self._rulebook.problems.values() for line in lines]
-            problems += self._tracing.failed.values()
+        problems = [line for lines in self._snapshot[1].values() for line in lines]
+        problems += self._tracing.failed.values()
         return Status(
             VERSION,
             self._host,

@@ -13,13 +13,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from bpfd.event import Event
+from bpfd.judges import Judge, JudgeSet, Sets, hand_over, with_newest
 from bpfd.kernel.record import Decoder
-from bpfd.rules.model import Rule
-from bpfd.rules.predicate import Predicate
 
 log = logging.getLogger("bpfd.pipeline")
 
@@ -46,22 +45,6 @@ class Source:
     take: Callable[[list[bytes]], None]
     first: bool = False
     """Read before the others: what it says is needed to understand them."""
-
-
-@dataclass(slots=True, eq=False)
-class Judge:
-    """A rule in force: whether it wants an event, and who gets it."""
-
-    rule: str
-    tracer: str
-    wants: Predicate | None
-    """None: everything."""
-    deliver: Callable[[list[Event]], None]
-    source: Rule | None = None
-    """What it was made from; None for a tracer without rules."""
-    matched: int = 0
-    """How often it matched. Written by the event thread alone."""
-    batch: list[Event] = field(default_factory=list)
 
 
 class Clock:
@@ -94,7 +77,7 @@ class Pipeline:
         """
         self._publish = publish
         self._clock = clock
-        self._judges: Mapping[str, tuple[Judge, ...]] = {}
+        self._sets: Mapping[str, Sets] = {}
         self._sources: dict[int, Source] = {}
         self._queue: deque[Event] = deque()
         self._queue_limit = event_queue
@@ -120,9 +103,13 @@ class Pipeline:
         self._epoll.close()
         os.close(self._wake_fd)
 
-    def judge_by(self, judges: Mapping[str, tuple[Judge, ...]]) -> None:
-        """Put a new set of rules in force, by tracer, between two events."""
-        self._judges = judges
+    def judge_by(self, tracer: str, generation: int, judges: JudgeSet) -> None:
+        """Have records of `tracer` that carry `generation`, and those that carry none, judged by `judges`.
+
+        Call it before the kernel judges by that generation. Sets that went before go on judging their own records.
+        """
+        sets = with_newest(self._sets.get(tracer, {}), generation, judges)
+        self._sets = {**self._sets, tracer: sets}
 
     def add(self, source: Source) -> None:
         """Begin to read `source`."""
@@ -162,23 +149,24 @@ class Pipeline:
         received.setdefault(tracer, 0)
 
         def take(records: list[bytes]) -> None:
-            judges = self._judges.get(tracer, ())
+            sets = self._sets.get(tracer)
             received[tracer] += len(records)
+            if sets is None:
+                return
+            asked: set[Judge] = set()
+            before: tuple[int, int] | None = None
+            judges: tuple[Judge, ...] = ()
             for record in records:
-                event, _candidates = decode(record)
+                event, candidates = decode(record)
+                if candidates != before:
+                    before = candidates
+                    generation, bits = candidates
+                    judges = sets.get(generation, sets[0]).among(bits)
+                    asked.update(judges)
                 _ask(judges, event)
-            self._hand_over(judges)
+            hand_over(asked, self._publish)
 
         return take
-
-    def _hand_over(self, judges: tuple[Judge, ...]) -> None:
-        """Give what was judged to those who asked for it. Once a batch: waking a thread costs more than an event."""
-        for judge in judges:
-            if judge.batch:
-                batch, judge.batch = judge.batch, []
-                judge.matched += len(batch)
-                judge.deliver(batch)
-                self._publish(batch)
 
     def _run(self) -> None:
         while not self._stopping:
@@ -220,15 +208,16 @@ class Pipeline:
         self._take_queue()
 
     def _take_queue(self) -> None:
-        judges = self._judges
-        tracers = set()
+        sets = self._sets
+        asked: set[Judge] = set()
         for _ in range(len(self._queue)):
             event = self._queue.popleft()
             self.received[event.tracer] = self.received.get(event.tracer, 0) + 1
-            _ask(judges.get(event.tracer, ()), event)
-            tracers.add(event.tracer)
-        for tracer in tracers:
-            self._hand_over(judges.get(tracer, ()))
+            if event.tracer in sets:
+                judges = sets[event.tracer][0].all
+                asked.update(judges)
+                _ask(judges, event)
+        hand_over(asked, self._publish)
 
     def _on_thread(self, call: Callable[[], None]) -> None:
         """Run `call` between two turns of the event thread, and return when it has run."""

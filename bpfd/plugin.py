@@ -126,7 +126,7 @@ class BPFTracer:
 
     @classmethod
     def settle(cls, data: dict[str, str], return_value: int) -> None:
-        """Finish an event's data in place, for what the C side can't do. Hot path: called for each event if overridden."""
+        """Finish an event's data in place, for what the C side can't do. Hot path: called for each event if defined."""
 
 
 AnyTracer = Tracer | BPFTracer

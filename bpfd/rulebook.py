@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bpfd.errors import RuleError, RuleExistsError, RuleNotFoundError
 from bpfd.rules.check import Known
-from bpfd.rules.load import Loaded, load_directory, parse_rule
+from bpfd.rules.load import Loaded, load_directory, parse_rule, unknown_steps
 from bpfd.rules.model import Rule
 
 API = "api"
@@ -50,6 +51,7 @@ class Rulebook:
             loaded = load_directory(self._rules_dir, self._known)
         except RuleError as error:
             loaded = Loaded((), {str(self._rules_dir): error.problems})
+        self._known = replace(self._known, definitions=loaded.definitions)
         whole_directory_bad = str(self._rules_dir) in loaded.problems
         kept = {
             rule.name: rule
@@ -64,15 +66,18 @@ class Rulebook:
         """Those in force."""
         return {**self._from_files, **self._from_api}
 
-    def parse(self, toml: str, source: str, replace: bool) -> Rule:
+    def parse(self, toml: str, source: str, may_replace: bool) -> Rule:
         """Read a rule that is to be added. Raises `RuleError`, `RuleExistsError`."""
         stem = source.rsplit("/", 1)[-1].removesuffix(".toml")
         rule = parse_rule(toml, source or API, self._known, stem)
         present = self.rules
-        if rule.name in present and not replace:
+        if rule.name in present and not may_replace:
             raise RuleExistsError(
                 [f'{rule.source}: name: there is a rule "{rule.name}" already; choose another name, or give --replace']
             )
+        steps = unknown_steps(rule, present.keys())
+        if steps:
+            raise RuleError(steps)
         if len(present) >= MOST:
             raise RuleError([f"{rule.source}: there are {MOST} rules already; remove some"])
         return rule

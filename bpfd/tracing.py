@@ -12,6 +12,7 @@ from bpfd.counters import Counters
 from bpfd.errors import BpfdError, LoadError
 from bpfd.event import HOST, Container, Event
 from bpfd.kernel import program
+from bpfd.kernel.image import scope_number
 from bpfd.kernel.program import Build, Program, Spec
 from bpfd.kernel.record import Lookup, make_decoder
 from bpfd.pipeline import Clock, Pipeline, Source
@@ -53,12 +54,33 @@ class Tracing:
         self._failed: dict[str, str] = {}
         self._build: Build | None = None
         self._container_of: Lookup = _no_container
+        self._known_cgroups: Callable[[], Mapping[int, str]] = dict
         self._container_by_id: Callable[[str], Container] = _no_container_by_id
         self._lock = threading.Lock()
 
-    def prepare(self, build: Build, container_of: Lookup, container_by_id: Callable[[str], Container]) -> None:
-        """Say what programs are built with and how containers are named; once, before the first `want`."""
+    def prepare(
+        self,
+        build: Build,
+        container_of: Lookup,
+        container_by_id: Callable[[str], Container],
+        known: Callable[[], Mapping[int, str]],
+    ) -> None:
+        """Say what programs are built with and how containers are named; once, before the first `want`.
+
+        `known` gives the runtime of every cgroup that is known, `not-found` for the host's.
+        """
         self._build, self._container_of, self._container_by_id = build, container_of, container_by_id
+        self._known_cgroups = known
+
+    def set_scope(self, cgroup: int, runtime: str | None) -> None:
+        """Tell every program the runtime of a cgroup; None: the cgroup is gone. Event thread; a few system calls."""
+        for running in list(self._running.values()):
+            if running.program is None:
+                continue
+            if runtime is None:
+                running.program.forget_scope(cgroup)
+            else:
+                running.program.set_scope(cgroup, scope_number(runtime))
 
     @property
     def running(self) -> Mapping[str, Running]:
@@ -112,6 +134,8 @@ class Tracing:
         ring_bytes = self._ring_bytes or tracer.ring_bytes
         spec = Spec(tracer.name, tracer.program, tracer.fields, tracer.probes, ring_bytes)
         loaded = program.load(spec, self._build)
+        for cgroup, runtime in self._known_cgroups().items():
+            loaded.set_scope(cgroup, scope_number(runtime))
         tracer.loaded(loaded.maps)
         decode = make_decoder(tracer, self._container_of, self._clock, self._host)
         source = Source(tracer.name, loaded.ring, self._pipeline.taker(tracer.name, decode))

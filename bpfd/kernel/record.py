@@ -41,8 +41,8 @@ _CODE = {"s64": "q", "u64": "Q", "bool": "Q", "address": "16s"}
 Clock = Callable[[], int]
 """What to add to the kernel's monotonic nanoseconds to have wall-clock nanoseconds."""
 Lookup = Callable[[int], Container]
-Decoder = Callable[[bytes], tuple[Event, int]]
-"""From a record to the event and its candidates."""
+Decoder = Callable[[bytes], tuple[Event, tuple[int, int]]]
+"""From a record to the event, and which set of rules the kernel judged it by, with the bits that are left."""
 
 
 def numbers(fields: tuple[Field, ...]) -> Iterator[Field]:
@@ -136,9 +136,9 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, clock: Clock, ho
     commands: dict[bytes, str] = {}
     name, new_event = tracer.name, tuple.__new__
 
-    def decode(record: bytes) -> tuple[Event, int]:
+    def decode(record: bytes) -> tuple[Event, tuple[int, int]]:
         values = unpack(record)
-        time, cgroup, start, candidates, result, pid, tid, ppid, uid, gid, _, command = values[:12]
+        time, cgroup, start, candidates, result, pid, tid, ppid, uid, gid, generation, command = values[:12]
         data: dict[str, str] = {}
         at = begin
         for index, key, show, optional in text_plan:
@@ -160,7 +160,7 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, clock: Clock, ho
             Event,
             (time + clock(), name, pid, tid, ppid, uid, gid, text, result, data, container_of(cgroup), "", host, start),
         )
-        return event, candidates
+        return event, (generation, candidates)
 
     return decode
 

@@ -1,0 +1,112 @@
+"""Puts a set of rules in force: in the kernel, in the pipeline, and in what follows a match."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from bpfd.errors import LoadError
+from bpfd.event import Event
+from bpfd.judges import Follower, Judge, JudgeSet, keys_of
+from bpfd.kernel import image
+from bpfd.kernel.program import Program
+from bpfd.pipeline import Pipeline
+from bpfd.rules import model, plan, predicate, window
+from bpfd.rules.model import Rule
+from bpfd.tracing import Tracing
+
+log = logging.getLogger("bpfd.enforcement")
+
+DeliverTo = Callable[[tuple[str, ...], list[Event]], None]
+
+
+class Enforcement:
+    """Keeps the judges of all tracers. `apply` is called by one thread at a time; `judges` may be read by any."""
+
+    def __init__(
+        self, tracing: Tracing, pipeline: Pipeline, deliver: DeliverTo, default_actions: tuple[str, ...]
+    ) -> None:
+        self._tracing, self._pipeline, self._deliver = tracing, pipeline, deliver
+        self._default_actions = default_actions
+        self._generation = 0
+        self._applied: dict[str, tuple[Program | None, tuple[Judge, ...]]] = {}
+        self.judges: Mapping[str, Judge] = {}
+        """By rule."""
+        self.plans: Mapping[str, plan.Plan] = {}
+        """By tracer: what its rules became; its numbers are those of the tracer's judges in order."""
+
+    def apply(self, rules: Collection[Rule]) -> None:
+        """Have `rules` judge every event from now on, for tracers that run. Changes what differs from before.
+
+        Raises `LoadError` if the kernel has no memory for the tables; the tracer's rules before stay in force.
+        """
+        judges = {rule.name: self._judge(rule) for rule in rules}
+        _follow(judges)
+        by_tracer: dict[str, list[Judge]] = {name: [] for name in self._tracing.running}
+        for judge in judges.values():
+            if judge.tracer in by_tracer:
+                by_tracer[judge.tracer].append(judge)
+        self.judges = judges
+        for tracer, listed in by_tracer.items():
+            self._put_in_force(tracer, tuple(listed) or (self._pass_all(tracer),))
+        self._applied = {tracer: applied for tracer, applied in self._applied.items() if tracer in by_tracer}
+
+    def _put_in_force(self, tracer: str, judges: tuple[Judge, ...]) -> None:
+        program = self._tracing.running[tracer].program
+        before = self._applied.get(tracer)
+        if before is not None and before[0] is program and _same(before[1], judges):
+            return
+        self._generation += 1
+        if program is None:
+            self._pipeline.judge_by(tracer, self._generation, JudgeSet(judges))
+        else:
+            fields = self._tracing.known[tracer].fields
+            planned = plan.make([judge.condition for judge in judges], fields)
+            pages = image.lay_out(planned, fields, self._generation)
+            self._pipeline.judge_by(tracer, self._generation, JudgeSet(judges, planned.rules_of))
+            try:
+                program.judge_by(pages)
+            except OSError as error:
+                raise LoadError(f'tracer "{tracer}": its rules have no room in the kernel: {error.strerror}') from None
+            self.plans = {**self.plans, tracer: planned}
+        self._applied[tracer] = (program, judges)
+
+    def _pass_all(self, tracer: str) -> Judge:
+        """A tracer that runs without a rule passes everything."""
+        return Judge("", tracer, None, self._deliver_to(self._default_actions))
+
+    def _judge(self, rule: Rule) -> Judge:
+        """The judge of `rule`; the same as before if the rule is, so that its counts go on."""
+        before = self.judges.get(rule.name)
+        if before is not None and before.source == rule:
+            return before
+        wants = None
+        if rule.tracer:
+            wants = predicate.compile(rule.condition, self._tracing.known[rule.tracer].fields)
+        names = () if rule.mode == "observe" else rule.actions or self._default_actions
+        judge = Judge(rule.name, rule.tracer, wants, self._deliver_to(names), rule.condition, rule)
+        if isinstance(rule.window, model.Count):
+            judge.counter, judge.key = window.Counter(rule.window), window.key_of(rule.window.by)
+        return judge
+
+    def _deliver_to(self, names: tuple[str, ...]) -> Callable[[list[Event]], None]:
+        deliver = self._deliver
+        return lambda events: deliver(names, events)
+
+
+def _same(before: Iterable[Judge], now: Iterable[Judge]) -> bool:
+    """Do the same judges judge? One that passes everything is made anew each time, and judges as the last did."""
+    return [judge.source for judge in before] == [judge.source for judge in now]
+
+
+def _follow(judges: Mapping[str, Judge]) -> None:
+    """Tell each judge of the sequences that its rule is a step of."""
+    followers: dict[str, list[Follower]] = {name: [] for name in judges}
+    for judge in judges.values():
+        rule = judge.source
+        if rule is not None and isinstance(rule.window, model.Sequence):
+            follower = Follower(judge, window.Sequence(rule.window), keys_of(rule.window.by))
+            for step in set(rule.window.rules) & followers.keys():
+                followers[step].append(follower)
+    for name, judge in judges.items():
+        judge.followers = tuple(followers[name])
