@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -105,3 +106,53 @@ def test_the_ancestors_lead_to_init_or_out_of_sight() -> None:
     found = ancestors(os.getpid())
     assert os.getppid() in found
     assert os.getpid() not in found
+
+
+REUSE = """
+import os, signal, sys, time
+from pathlib import Path
+from bpfd.errors import TargetGoneError
+from bpfd.process import TICK_NS, read_stat, signal_process
+
+def spawn(until):
+    pid = os.fork()
+    if pid == 0:
+        os.read(until, 1)
+        os._exit(0)
+    return pid
+
+Path("/proc/sys/kernel/pid_max").write_text("304")
+nothing = os.open("/dev/null", os.O_RDONLY)
+for _ in range(400):
+    os.waitpid(spawn(nothing), 0)
+reader, writer = os.pipe()
+reused = 0
+for _ in range(1000):
+    guilty = spawn(reader)
+    event = (guilty, read_stat(guilty).start_tick * TICK_NS, time.time_ns())
+    pidfd = os.pidfd_open(guilty)
+    inode = os.fstat(pidfd).st_ino
+    os.close(pidfd)
+    os.write(writer, b"x")
+    os.waitpid(guilty, 0)
+    strangers = [spawn(reader)]
+    while guilty not in strangers and len(strangers) < 4:
+        strangers.append(spawn(reader))
+    reused += guilty in strangers
+    try:
+        signal_process(*event, signal.SIGKILL, inode)
+        sys.exit("somebody was hit")
+    except TargetGoneError:
+        pass
+    os.write(writer, b"x" * len(strangers))
+    for stranger in strangers:
+        if os.waitstatus_to_exitcode(os.waitpid(stranger, 0)[1]):
+            sys.exit("a stranger was hit")
+sys.exit(0 if reused > 900 else f"only {reused} pids were reused")
+"""
+
+
+def test_a_thousand_pids_that_are_reused_at_once_lead_to_no_stranger() -> None:
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", REUSE]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
