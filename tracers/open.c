@@ -110,8 +110,17 @@ static __always_inline int opened(void *args, long result, enum call call, u64 n
   return bpfd_submit(args, e);
 }
 
+/* The one call that nearly all programs use. */
 TRACEPOINT_PROBE(syscalls, sys_exit_openat) {
-  return opened(args, args->ret, CALL_OPENAT, bpfd_argument(bpfd_registers(), 1));
+  struct bpfd_view view;
+  struct task_struct *task = bpf_get_current_task_btf();
+  struct bpfd_event *e = bpfd_begin_view(task, &view);
+  if (!e)
+    return 0;
+  bpfd_user_string(e, filename, bpfd_argument(bpfd_registers_of(task), 1));
+  CALL(e) = CALL_OPENAT;
+  e->return_value = args->ret;
+  return bpfd_submit_busy(args, e, &view);
 }
 
 TRACEPOINT_PROBE(syscalls, sys_exit_openat2) {

@@ -14,5 +14,6 @@
 #define BPFD_ARGUMENT_4 r8
 #define BPFD_ARGUMENT_5 r9
 #endif
-#define bpfd_registers() ((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()))
+#define bpfd_registers_of(task) ((struct pt_regs *)bpf_task_pt_regs(task))
+#define bpfd_registers() bpfd_registers_of(bpf_get_current_task_btf())
 #define bpfd_argument(registers, number) ((u64)(registers)->BPFD_ARGUMENT_##number)

@@ -1,13 +1,13 @@
 """A tracer's rules as its BPF program reads them: pages of one array map, swapped in whole.
 
-The first page holds the head, with the class of each byte and what automata find; the rest hold the automata's rows and
-the intervals of numbers. The layout is that of `struct bpfd_page` in filter.h, which asserts the same offsets.
+The first page holds the head, with the class of each byte, and the first rows of the automata; the rest hold the other
+rows, the intervals of numbers, and what automata find. The layout is that of `struct bpfd_page` in filter.h, which
+asserts the same offsets.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 
 import numpy
 
@@ -20,7 +20,7 @@ PAGE_BYTES = 65536
 PAGE_WORDS = PAGE_BYTES // 4
 SCOPES = 32
 MOST_MASKS = 2048
-ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, MASKS_AT = 272, 400, 656, 1424, 8192
+ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, ROWS_AT = 280, 408, 664, 1432, 8192
 EMIT, NUMBERS, TEXT, LATE = range(4)
 """The steps, as BPFD_STEP_ in filter.h."""
 UNKNOWN_SCOPE = SCOPES - 1
@@ -37,36 +37,49 @@ def scope_number(runtime: str) -> int:
 
 def lay_out(plan: Plan, tracer_fields: tuple[Field, ...], generation: int) -> list[bytes]:
     """The pages of `plan`, in order. `generation` is what every record judged by it carries, not 0."""
-    head = bytearray(PAGE_BYTES)
+    head = bytearray(ROWS_AT)
+    masks = _Masks()
+    order = _order(plan, tracer_fields)
+    head[ORDER_AT : ORDER_AT + len(order)] = order
+    rows = _lay_rows(plan, tracer_fields, head, masks)
+    # The head and the rows that are walked most share the first page: for most events no other is looked at.
+    data = bytes(head) + rows
+    pages = [data[at : at + PAGE_BYTES] for at in range(0, len(data), PAGE_BYTES)]
+    _lay_numbers(plan, tracer_fields, head, pages)
+    masks_page = len(pages)
+    pages.append(b"".join(_MASK.pack(*mask) for mask in masks.all))
     scope = [plan.scope.get(runtime, plan.bits) for runtime in RUNTIMES]
     scope += [plan.bits] * (SCOPES - len(scope))
     scoped = any(bits != plan.bits for bits in scope)
-    struct.pack_into(f"=QII{SCOPES}Q", head, 0, plan.bits, generation, scoped, *scope)
-    pages = [b""]
-    masks = _Masks()
-    texts = {name: number for number, name in enumerate(text_fields(tracer_fields))}
-    for name, text in plan.texts.items():
-        number = texts[name]
-        base = len(pages) * PAGE_WORDS
-        numbers = masks.add(text.automaton.masks)
-        pages += _rows(text.automaton, base, numbers)
-        _TEXT.pack_into(head, TEXT_AT + number * _TEXT.size, text.free, base + text.automaton.start, 0)
-        at = CLASSES_AT + number * 256
-        head[at : at + 256] = text.automaton.classes
+    struct.pack_into(f"=QIIII{SCOPES}Q", head, 0, plan.bits, generation, scoped, masks_page, 0, *scope)
+    pages[0] = bytes(head) + pages[0][ROWS_AT:]
+    return pages
+
+
+def _lay_rows(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, masks: _Masks) -> bytes:
+    """All automata's rows one after the other, each told to the head."""
+    rows = bytearray()
+    texts = text_fields(tracer_fields)
+    for name in _in_order(plan, tracer_fields):
+        automaton, number = plan.texts[name].automaton, texts.index(name)
+        rows += bytes(-(ROWS_AT + len(rows)) % (automaton.stride * 4))
+        base = (ROWS_AT + len(rows)) // 4
+        _TEXT.pack_into(head, TEXT_AT + number * _TEXT.size, plan.texts[name].free, base + automaton.start, base)
+        head[CLASSES_AT + number * 256 : CLASSES_AT + number * 256 + 256] = automaton.classes
+        rows += _rows(automaton, base, masks.add(automaton.masks))
+    return bytes(rows)
+
+
+def _lay_numbers(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, pages: list[bytes]) -> None:
+    """Each number's intervals in a page of its own, told to the head."""
     for number, known in enumerate(number_fields(tracer_fields)):
         found = plan.numbers.get(known.name)
         if found is None:
             continue
-        at = NUMBER_AT + number * _NUMBER.size
-        _NUMBER.pack_into(head, at, found.free, 1, len(pages), len(found.bounds), 0)
+        place = NUMBER_AT + number * _NUMBER.size
+        _NUMBER.pack_into(head, place, found.free, 1, len(pages), len(found.bounds), 0)
         bias = 1 << 63 if known.type == "s64" else 0
         pages.append(b"".join(_BOUND.pack(bound.lower + bias, bound.wanted) for bound in found.bounds))
-    for number, mask in enumerate(masks.all):
-        _MASK.pack_into(head, MASKS_AT + number * _MASK.size, *mask)
-    order = _order(plan, tracer_fields, texts)
-    head[ORDER_AT : ORDER_AT + len(order)] = order
-    pages[0] = bytes(head)
-    return pages
 
 
 class _Masks:
@@ -90,36 +103,36 @@ class _Masks:
         return number
 
 
-def _rows(automaton: Automaton, base: int, numbers: list[int]) -> list[bytes]:
-    """The automaton's rows, moved to `base` and with the masks' numbers in the common table, cut into pages."""
+def _rows(automaton: Automaton, base: int, numbers: list[int]) -> bytes:
+    """The automaton's rows, moved to `base`, with the masks' numbers in the common table."""
     rows = automaton.table.reshape(-1, automaton.stride).copy()
     own = rows[:, 0].copy()
     rows += numpy.uint32(base)
     rows[:, 0] = numpy.array(numbers, dtype=numpy.uint32)[own]
-    data = rows.tobytes()
-    return [data[at : at + PAGE_BYTES] for at in range(0, len(data), PAGE_BYTES)]
+    return rows.tobytes()
 
 
-def _order(plan: Plan, tracer_fields: tuple[Field, ...], texts: Mapping[str, int]) -> bytes:
+def _in_order(plan: Plan, tracer_fields: tuple[Field, ...]) -> list[str]:
+    """The texts to walk, those that the probe fills before the late ones."""
+    late = {field.name for field in tracer_fields if field.late}
+    return sorted(plan.texts, key=lambda name: name in late)
+
+
+def _order(plan: Plan, tracer_fields: tuple[Field, ...]) -> bytes:
     """The steps in the order in which they sort out most for least: numbers, what the probe filled, late fields."""
     known = {field.name: field for field in tracer_fields}
+    texts = text_fields(tracer_fields)
     order = bytearray()
     if plan.numbers:
         order += bytes((NUMBERS, 0, 0, 0))
-    early = [name for name in plan.texts if not (name in known and known[name].late)]
-    late = [name for name in plan.texts if name in known and known[name].late]
-    for name in early:
-        order += _ask(name, known, texts)
-    if any(field.late for field in tracer_fields):
-        order += bytes((LATE, 0, 0, 0))
-    for name in late:
-        order += _ask(name, known, texts)
+    late_filled = not any(field.late for field in tracer_fields)
+    for name in _in_order(plan, tracer_fields):
+        if not late_filled and name in known and known[name].late:
+            order += bytes((LATE, 0, 0, 0))
+            late_filled = True
+        number = texts.index(name)
+        also = known[name].also if name in known else ""
+        if also:
+            order += bytes((TEXT, texts.index(also), number, 1))
+        order += bytes((TEXT, number, number, 0))
     return bytes(order + bytes((EMIT, 0, 0, 0)))
-
-
-def _ask(name: str, known: Mapping[str, Field], texts: Mapping[str, int]) -> bytes:
-    """Walk a text; if another is judged too, that one first, by the same automaton."""
-    plan = texts[name]
-    also = known[name].also if name in known else ""
-    other = bytes((TEXT, texts[also], plan, 1)) if also else b""
-    return other + bytes((TEXT, plan, plan, 0))

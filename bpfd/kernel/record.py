@@ -68,7 +68,8 @@ def c_declarations(fields: tuple[Field, ...]) -> str:
         f"  char bpfd_packed[{total}];",
         f"  u16 bpfd_start[{max(len(text), 1)}];",
         "  u64 bpfd_wanted, bpfd_refused, bpfd_undecided, bpfd_key, bpfd_own[4];",
-        "  u32 bpfd_step, bpfd_do, bpfd_text, bpfd_plan, bpfd_more, bpfd_place, bpfd_exact, bpfd_base, bpfd_size, bpfd_is_late;",
+        "  u32 bpfd_step, bpfd_do, bpfd_text, bpfd_plan, bpfd_more, bpfd_is_late, bpfd_exact;",
+        "  u32 bpfd_place, bpfd_base, bpfd_size;",
         *places,
         "};",
     ]
