@@ -22,20 +22,22 @@ class Alert:
     """What happened; of a summary, the last event; of a notice, the event that it is about."""
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     kind: Kind = "event"
+    severity: str = "notice"
+    """The rule's."""
     text: str = ""
-    """What a summary or notice says, in a sentence for people."""
+    """What the rule, a summary or a notice says, for people."""
     count: int = 1
     """How many events a summary stands for."""
     first_ns: int = 0
     """When the first of a summary's events happened, wall clock."""
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Distinct values of the fields that a summary was folded by."""
+    """Distinct values of the fields of what a summary stands for, a few of each."""
     context: tuple[Event, ...] = ()
     """What the same process or container did just before, oldest first."""
 
     def as_dict(self) -> dict[str, Any]:
         """The event's JSON form, and under the key `alert` what is the alert's own."""
-        own: dict[str, Any] = {"id": self.id, "kind": self.kind}
+        own: dict[str, Any] = {"id": self.id, "kind": self.kind, "severity": self.severity}
         if self.text:
             own["text"] = self.text
         if self.kind == "summary":
@@ -58,6 +60,7 @@ def from_json(text: bytes) -> Alert:
             event=_event(table),
             id=own["id"],
             kind=own["kind"],
+            severity=own["severity"],
             text=own.get("text", ""),
             count=own.get("count", 1),
             first_ns=own.get("first", 0),

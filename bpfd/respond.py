@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bpfd import options
@@ -18,6 +18,7 @@ from bpfd.outbox import Outbox, Posting
 from bpfd.plugin import Action
 from bpfd.rules.nearest import hint, quoted
 from bpfd.runner import EXPIRE_S, ActionRunner
+from bpfd.telling import PLAIN, Telling
 
 TYPE = "the action that this is an instance of; left out: the table's name"
 
@@ -36,11 +37,13 @@ class Actions:
         queue_size: int,
         outbox: Outbox | None = None,
         guard: Guard | None = None,
+        telling: Callable[[str], Telling] = lambda rule: PLAIN,
     ) -> None:
         """`classes` are the plugins' actions by name, `tables` is `Settings.actions`; each table makes one instance.
 
         Durable notifiers go through `outbox`, which is closed by whoever made it, after `stop`. None: they are told
         at once, and nothing is kept or tried again. Responders are run by `guard`; None: nothing watches over them.
+        `telling` says how the alerts of a rule are told, by its name; called on workers.
 
         Raises `SettingsError` with all that is wrong, naming table and key; then nothing is left running.
         """
@@ -49,6 +52,7 @@ class Actions:
         self._queue_size = queue_size
         self._outbox = outbox
         self._guard = guard
+        self._telling = telling
         self._runners: dict[str, ActionRunner] = {}
         self._deliveries: list[Delivery] = []
         problems: list[str] = []
@@ -121,8 +125,8 @@ class Actions:
         action = _make(action_class, settings)
         if self._outbox is not None and "retries" in common:
             self._deliveries.append(Delivery(name, action, self._outbox, self._counters, retry))
-            posting = Posting(self._outbox, name)
-            runner = ActionRunner(name, posting, self._counters, self._queue_size, done="stored")
+            posting = Posting(self._outbox, name, self._telling)
+            runner = ActionRunner(name, posting, self._counters, self._queue_size, done="stored", tick=posting.tick)
         else:
             if action.responds and self._guard is not None:
                 action = Guarded(name, action, self._guard)

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 
 from bpfd.complaints import Complaints
 from bpfd.counters import Counters
@@ -15,6 +16,7 @@ from bpfd.plugin import Action
 
 BATCH = 1024
 """How many events a notifier is given at once, at most."""
+_TICK_S = 1.0
 EXPIRE_S = 5.0
 """A response later than this after its event would hit a situation that is gone."""
 
@@ -37,8 +39,12 @@ class ActionRunner:
         queue_size: int,
         expire_s: float = EXPIRE_S,
         done: str = "done",
+        tick: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """`done` is the name that events are counted by which the action took without an error."""
+        """`done` is the name that events are counted by which the action took without an error.
+
+        `tick` is called on the worker before it waits, and says in how many seconds it is to be called again.
+        """
         self.name = name
         self.action = action
         self._counters = counters
@@ -52,6 +58,7 @@ class ActionRunner:
         self._done = 0
         self._deadline: float | None = None
         self._complaints = Complaints(name)
+        self._tick = tick
         self._done_counter = f"action.{name}.{done}"
         counters.watch(self._done_counter, lambda: self._done)
         self._thread = threading.Thread(target=self._work, name=f"action-{name}", daemon=True)
@@ -112,9 +119,10 @@ class ActionRunner:
     def _take(self) -> tuple[list[Event], bool]:
         """What waits, up to a batch, after waiting for the first of it; and whether the end was reached."""
         batch: list[Event] = []
+        wait_s = self._next_tick_s()
         while True:
             try:
-                part = self._queue.get(block=not batch)
+                part = self._queue.get_nowait() if batch else self._queue.get(timeout=wait_s)
             except queue.Empty:
                 return batch, False
             if part is None:
@@ -122,6 +130,13 @@ class ActionRunner:
             batch = [*batch, *part] if batch else part
             if len(batch) >= BATCH:
                 return batch, False
+
+    def _next_tick_s(self) -> float | None:
+        try:
+            return self._tick()
+        except Exception as error:
+            self._complaints.add(error)
+            return _TICK_S
 
     def _handle(self, events: list[Event]) -> None:
         for first in range(0, len(events), BATCH):

@@ -1,0 +1,117 @@
+"""How events become alerts: a rule's message and severity, its repeats folded, its noise bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bpfd.alert import Alert
+from bpfd.event import Event
+from bpfd.fold import Bucket, Folder
+
+_THROTTLED_S = 60.0
+_MOST_RULES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How the alerts of one rule are told."""
+
+    severity: str = "notice"
+    message: Callable[[Event], str] | None = None
+    """Makes the text of an alert; None: there is none."""
+    fold_s: float = 0
+    """The window in which repeats are folded; 0: none are."""
+    by: tuple[str, ...] = ()
+    """The fields whose values make events repeats of each other."""
+    per_minute: float = 0
+    """How many alerts a minute there may be in the long run; 0: any number. The rest is told of in a summary."""
+    burst: int = 20
+    """How many of them may come at once."""
+    context: Callable[[Event], tuple[Event, ...]] | None = None
+    """What happened just before; None: the alerts carry none."""
+
+
+PLAIN = Telling()
+
+
+class _Rule:
+    """What one rule has going on."""
+
+    def __init__(self, telling: Telling) -> None:
+        self.telling = telling
+        self.folder = Folder(telling.fold_s, telling.by) if telling.fold_s else None
+        self.bucket = Bucket(telling.per_minute, telling.burst) if telling.per_minute else None
+        self.throttled = Folder(_THROTTLED_S, ())
+
+
+class Teller:
+    """Turns the events for one action into alerts. One thread.
+
+    Each action has its own, so that one that is slow holds up nobody's summaries.
+    """
+
+    def __init__(self, telling: Callable[[str], Telling]) -> None:
+        """`telling` says how the rule of a name is told now; a new answer takes the place of the old one."""
+        self._telling = telling
+        self._rules: dict[str, _Rule] = {}
+        self._left: list[Alert] = []
+
+    def tell(self, events: list[Event], now_s: float) -> list[Alert]:
+        """The alerts that `events` make at once, after the summaries that are due."""
+        alerts = self.due(now_s)
+        for event in events:
+            rule = self._rule(event.rule)
+            if rule is None:
+                alerts.append(Alert(event))
+            elif self._passes(rule, event, now_s):
+                alerts.append(_dressed(Alert(event), rule.telling))
+        return alerts
+
+    def due(self, now_s: float) -> list[Alert]:
+        """The summaries of the windows that have ended; infinity: of all."""
+        alerts, self._left = self._left, []
+        for rule in self._rules.values():
+            for folder in (rule.folder, rule.throttled):
+                if folder is not None:
+                    alerts += [_dressed(alert, rule.telling) for alert in folder.due(now_s)]
+        return alerts
+
+    def next_s(self) -> float | None:
+        """When the next summary is due, on the monotonic clock; None: there is none."""
+        folders = [folder for rule in self._rules.values() for folder in (rule.folder, rule.throttled) if folder]
+        return min((next_s for folder in folders if (next_s := folder.next_s()) is not None), default=None)
+
+    def _passes(self, rule: _Rule, event: Event, now_s: float) -> bool:
+        if rule.folder is not None and not rule.folder.add(event, now_s):
+            return False
+        if rule.bucket is None or rule.bucket.take(now_s):
+            return True
+        rule.throttled.hold(event, now_s)
+        return False
+
+    def _rule(self, name: str) -> _Rule | None:
+        """What the rule has going on; None: it is told plainly."""
+        telling = self._telling(name)
+        known = self._rules.get(name)
+        if known is not None and known.telling == telling:
+            return known
+        if known is not None:  # the rule was changed: what it folded is told now
+            del self._rules[name]
+            self._left += [a for f in (known.folder, known.throttled) if f for a in f.due(float("inf"))]
+        if telling == PLAIN:
+            return None
+        if len(self._rules) >= _MOST_RULES:
+            oldest = self._rules.pop(next(iter(self._rules)))
+            self._left += [a for f in (oldest.folder, oldest.throttled) if f for a in f.due(float("inf"))]
+        self._rules[name] = made = _Rule(telling)
+        return made
+
+
+def _dressed(alert: Alert, telling: Telling) -> Alert:
+    text = alert.text
+    if telling.message is not None:
+        said = telling.message(alert.event)
+        text = f"{said}; {text}" if text else said
+    context = telling.context(alert.event) if telling.context is not None and alert.kind == "event" else ()
+    return replace(alert, text=text, severity=telling.severity, context=context)
