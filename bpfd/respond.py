@@ -14,6 +14,7 @@ from bpfd.delivery import Delivery, Retry
 from bpfd.errors import ActionError, SettingsError
 from bpfd.event import Event
 from bpfd.guard import Guard, Guarded
+from bpfd.mutes import Mutes
 from bpfd.outbox import Outbox, Posting
 from bpfd.plugin import Action
 from bpfd.rules.nearest import hint, quoted
@@ -38,12 +39,14 @@ class Actions:
         outbox: Outbox | None = None,
         guard: Guard | None = None,
         telling: Callable[[str], Telling] = lambda rule: PLAIN,
+        mutes: Mutes | None = None,
     ) -> None:
         """`classes` are the plugins' actions by name, `tables` is `Settings.actions`; each table makes one instance.
 
         Durable notifiers go through `outbox`, which is closed by whoever made it, after `stop`. None: they are told
         at once, and nothing is kept or tried again. Responders are run by `guard`; None: nothing watches over them.
         `telling` says how the alerts of a rule are told, by its name; called on workers.
+        What `mutes` hide reaches no action.
 
         Raises `SettingsError` with all that is wrong, naming table and key; then nothing is left running.
         """
@@ -53,6 +56,7 @@ class Actions:
         self._outbox = outbox
         self._guard = guard
         self._telling = telling
+        self._mutes = mutes
         self._runners: dict[str, ActionRunner] = {}
         self._deliveries: list[Delivery] = []
         problems: list[str] = []
@@ -79,7 +83,14 @@ class Actions:
                     raise ActionError(f"action {name}: {error}") from None
 
     def deliver(self, names: Iterable[str], events: list[Event]) -> None:
-        """Hand `events`, oldest first, to each action of `names`; never waits. The list must not change afterwards."""
+        """Hand `events` of one rule, oldest first, to each action of `names`; never waits.
+
+        The list must not be changed afterwards.
+        """
+        if self._mutes is not None:
+            events = self._mutes.passing(events)
+            if not events:
+                return
         for name in names:
             runner = self._runners.get(name)
             if runner is None:
