@@ -1,0 +1,1 @@
+"""From the cgroup of an event to its container."""
