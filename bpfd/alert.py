@@ -57,7 +57,7 @@ def from_json(text: bytes) -> Alert:
         table = orjson.loads(text)
         own = table["alert"]
         return Alert(
-            event=_event(table),
+            event=event_from(table),
             id=own["id"],
             kind=own["kind"],
             severity=own["severity"],
@@ -65,13 +65,14 @@ def from_json(text: bytes) -> Alert:
             count=own.get("count", 1),
             first_ns=own.get("first", 0),
             values={key: tuple(values) for key, values in own.get("values", {}).items()},
-            context=tuple(_event(item) for item in own.get("context", ())),
+            context=tuple(event_from(item) for item in own.get("context", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an alert: {error}") from None
 
 
-def _event(table: Mapping[str, Any]) -> Event:
+def event_from(table: Mapping[str, Any]) -> Event:
+    """The event of its JSON form. Raises KeyError and TypeError for anything else."""
     container = table["container"]
     return Event(
         time=table["time"],

@@ -71,15 +71,18 @@ class Guard:
         limits: Limits = Limits(),
         protected: Iterable[str] = (),
         observes: Callable[[str], bool] = lambda rule: False,
+        later: Callable[[str, Event, float], None] | None = None,
     ) -> None:
         """`notify` tells of a response that was withheld. `protected` are more programs that are never hit, by name or
-        by absolute path. `observes` says whether a rule's responses are only told of, not carried out.
+        by absolute path. `observes` says whether a rule's responses are only told of, not carried out. `later` is
+        `Undoer.later`.
         """
         self._ledger = ledger
         self._notify = notify
         self._radius = Radius(limits)
         self._protected = PROGRAMS | frozenset(protected)
         self._observes = observes
+        self._later = later
         self._lock = threading.Lock()
         self._noticed: dict[tuple[str, str], tuple[float, int]] = {}
 
@@ -104,6 +107,8 @@ class Guard:
             self._write(name, event, _RESULTS.get(type(error), "failed"), describe(error))
             raise
         self._write(name, event, "done", "")
+        if action.undo_after_s and self._later is not None:
+            self._later(name, event, action.undo_after_s)
 
     def _check(self, action: Action, event: Event) -> None:
         if action.acts_on == "container":

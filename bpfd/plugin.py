@@ -149,6 +149,8 @@ class Action(ABC):
     """True: acts on the process or container, now or never. False: tells somebody."""
     acts_on: ClassVar[Literal["process", "container"]] = "process"
     """For responders: what is checked for being a protected target before `act` is called."""
+    undo_after_s: float = 0
+    """For responders: in how many seconds `undo` is called after an `act`, also over a restart; 0: never."""
     durable: ClassVar[bool] = True
     """For notifiers. True: alerts wait on disk until `send` took them, over failures and restarts. False: one try."""
     settings: ClassVar[Mapping[str, str]] = {}
@@ -160,6 +162,9 @@ class Action(ABC):
     @abstractmethod
     def act(self, event: Event) -> None:
         """React to `event`; `event.rule` names the rule."""
+
+    def undo(self, event: Event) -> None:
+        """Take back what `act` did on `event`, `undo_after_s` later; on a thread of its own. Left as it is: nothing."""
 
     def act_on_batch(self, events: list[Event]) -> None:
         """React to many at once, oldest first. Override where that is cheaper; called by notifiers' workers."""

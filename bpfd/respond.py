@@ -59,6 +59,7 @@ class Actions:
         self._mutes = mutes
         self._runners: dict[str, ActionRunner] = {}
         self._deliveries: list[Delivery] = []
+        self._responders: dict[str, Action] = {}
         problems: list[str] = []
         for name, table in tables.items():
             try:
@@ -97,6 +98,10 @@ class Actions:
                 self._counters.add(f"action.{name}.dropped", len(events))
             else:
                 runner.put(events)
+
+    def find(self, name: str) -> Action | None:
+        """The responding action that runs as instance `name`; None: there is none."""
+        return self._responders.get(name)
 
     def notify(self, alert: Alert) -> None:
         """Tell `alert` to every durable notifier that runs. Waits for the disk: not for the event thread."""
@@ -139,6 +144,8 @@ class Actions:
             posting = Posting(self._outbox, name, self._telling)
             runner = ActionRunner(name, posting, self._counters, self._queue_size, done="stored", tick=posting.tick)
         else:
+            if action.responds:
+                self._responders[name] = action
             if action.responds and self._guard is not None:
                 action = Guarded(name, action, self._guard)
             runner = ActionRunner(name, action, self._counters, self._queue_size, expire_s)

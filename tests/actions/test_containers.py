@@ -69,6 +69,16 @@ def test_a_container_is_paused_and_goes_on_and_twice_is_no_error(
     act(ContainerUnpause, container.id)
 
 
+def test_a_pause_is_taken_back(container: DockerContainer, docker: Engine) -> None:
+    action = ContainerPause({"docker_host": docker.address, "for": "1s"})
+    event = Event(time.time_ns(), "t", 1, 1, 1, 0, 0, "c", 0, container=Container(container.id or "", "docker"))
+    action.act(event)
+    assert status(container) == "paused"
+    action.undo(event)
+    assert status(container) == "running"
+    action.close()
+
+
 @pytest.mark.parametrize("action", [ContainerKill, DockerKill])
 def test_a_container_is_killed_and_then_gone(
     container: DockerContainer, act: Act, action: type[ContainerAction]

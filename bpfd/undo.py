@@ -1,0 +1,154 @@
+"""Takes responses back after a while, also after a restart of the daemon."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bpfd.alert import event_from
+from bpfd.complaints import describe
+from bpfd.errors import TargetGoneError
+from bpfd.event import Event
+from bpfd.plugin import Action
+
+FILE = "undo.json"
+MOST = 10_000
+_AGAIN_S = 10.0
+_GIVE_UP_S = 86400.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """One response to take back. Times are nanoseconds of the wall clock."""
+
+    due_ns: int
+    until_ns: int
+    """When it is given up."""
+    action: str
+    event: Event
+
+
+class Undoer:
+    """Holds what is to be taken back, on disk, and does it on one thread of its own.
+
+    `later` may be called from any thread and waits for the disk. What fails is tried again every 10 s for a day.
+    """
+
+    def __init__(self, directory: Path, find: Callable[[str], Action | None]) -> None:
+        """`find` gives the running action instance of a name; it is asked from `start` on."""
+        self._path = directory / FILE
+        self._find = find
+        self._changed = threading.Condition()
+        self._due = self._read()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="undo", daemon=True)
+
+    def start(self) -> None:
+        """Begin; call it once the actions run."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End; what is not due yet is taken back after the next start."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def later(self, action: str, event: Event, after_s: float) -> None:
+        """Let the instance `action` take back what it did on `event`, in `after_s` seconds."""
+        due_ns = time.time_ns() + int(after_s * 1e9)
+        with self._changed:
+            if len(self._due) >= MOST:
+                log.error("undo: %d responses wait to be taken back; this one of %s is left as it is", MOST, action)
+                return
+            self._due.append(_Due(due_ns, due_ns + int(_GIVE_UP_S * 1e9), action, event))
+            self._save()
+            self._changed.notify()
+
+    def waiting(self) -> int:
+        """How many responses are to be taken back."""
+        with self._changed:
+            return len(self._due)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                now_ns = time.time_ns()
+                ready = [due for due in self._due if due.due_ns <= now_ns]
+                if self._stopping:
+                    return
+                if not ready:
+                    self._changed.wait(self._wait_s(now_ns))
+                    continue
+            for due in ready:
+                self._settle(due, self._undo(due))
+
+    def _wait_s(self, now_ns: int) -> float | None:
+        """How long nothing is due; never more than a little, for the wall clock may be set."""
+        return min([_AGAIN_S, *((due.due_ns - now_ns) / 1e9 for due in self._due)]) if self._due else None
+
+    def _undo(self, due: _Due) -> bool:
+        """Take it back; whether that is settled."""
+        action = self._find(due.action)
+        try:
+            if action is None:
+                raise LookupError("the configuration has no such action any more")
+            action.undo(due.event)
+        except TargetGoneError:
+            return True
+        except Exception as error:  # a stranger's code
+            late = time.time_ns() - due.until_ns > 0
+            log.error("undo: action %s: %s%s", due.action, describe(error), "; given up" if late else "")
+            return late
+        return True
+
+    def _settle(self, due: _Due, settled: bool) -> None:
+        with self._changed:
+            self._due.remove(due)
+            if not settled:
+                again_ns = time.time_ns() + int(_AGAIN_S * 1e9)
+                self._due.append(_Due(again_ns, due.until_ns, due.action, due.event))
+            self._save()
+
+    def _save(self) -> None:
+        half = self._path.with_suffix(".part")
+        rows = [
+            {"due": d.due_ns, "until": d.until_ns, "action": d.action, "event": d.event.as_dict()} for d in self._due
+        ]
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(orjson.dumps(rows))
+                file.flush()
+                os.fsync(descriptor)
+            half.replace(self._path)
+        except OSError as error:
+            log.error(
+                "%s: cannot be written: %s; a restart would forget what is to be undone", self._path, error.strerror
+            )
+
+    def _read(self) -> list[_Due]:
+        try:
+            rows = orjson.loads(self._path.read_bytes())
+            return [_due(row) for row in rows][:MOST]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.error("%s: cannot be read: %s; nothing of it is undone", self._path, type(error).__name__)
+            return []
+
+
+def _due(row: Mapping[str, Any]) -> _Due:
+    return _Due(int(row["due"]), int(row["until"]), str(row["action"]), event_from(row["event"]))
