@@ -163,7 +163,7 @@ class Action(ABC):
     def act(self, event: Event) -> None:
         """React to `event`; `event.rule` names the rule."""
 
-    def undo(self, event: Event) -> None:
+    def undo(self, event: Event) -> None:  # noqa: B027 - most can't be taken back
         """Take back what `act` did on `event`, `undo_after_s` later; on a thread of its own. Left as it is: nothing."""
 
     def act_on_batch(self, events: list[Event]) -> None:
