@@ -8,8 +8,7 @@ asserts the same offsets.
 from __future__ import annotations
 
 import struct
-
-import numpy
+from array import array
 
 from bpfd.plugin import Field
 from bpfd.rules.automaton import Automaton, Mask
@@ -23,6 +22,8 @@ MOST_MASKS = 2048
 ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, ROWS_AT = 280, 408, 664, 1432, 8192
 EMIT, NUMBERS, TEXT, LATE = range(4)
 """The steps, as BPFD_STEP_ in filter.h."""
+SMALL_TABLE = 1 << 17
+"""Entries of a table that are moved one by one; with more it is numpy's work."""
 UNKNOWN_SCOPE = SCOPES - 1
 _TEXT = struct.Struct("=QII")
 _NUMBER = struct.Struct("=QIIII")
@@ -105,11 +106,14 @@ class _Masks:
 
 def _rows(automaton: Automaton, base: int, numbers: list[int]) -> bytes:
     """The automaton's rows, moved to `base`, with the masks' numbers in the common table."""
-    rows = automaton.table.reshape(-1, automaton.stride).copy()
-    own = rows[:, 0].copy()
-    rows += numpy.uint32(base)
-    rows[:, 0] = numpy.array(numbers, dtype=numpy.uint32)[own]
-    return rows.tobytes()
+    table, stride = automaton.table, automaton.stride
+    if len(table) > SMALL_TABLE:
+        from bpfd.rules.automaton_large import move
+
+        return move(table, stride, base, numbers)
+    moved = array("I", [entry + base for entry in table])
+    moved[::stride] = array("I", [numbers[number] for number in table.tolist()[::stride]])
+    return moved.tobytes()
 
 
 def _in_order(plan: Plan, tracer_fields: tuple[Field, ...]) -> list[str]:
