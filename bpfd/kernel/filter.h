@@ -228,7 +228,7 @@ static __always_inline u16 bpfd_command_length(const char *command) {
   {                                                                                                                  \
     u32 entry = page->entry[(row + (symbol)) & (BPFD_PAGE_WORDS - 1)];                                               \
     if (entry == root && at == home)                                                                                 \
-      row = root;                                                                                                    \
+      row = root & ~BPFD_HIT;                                                                                        \
     else {                                                                                                           \
       row = entry & ~BPFD_HIT;                                                                                       \
       if (row / BPFD_PAGE_WORDS != at) {                                                                             \
