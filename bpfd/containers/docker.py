@@ -1,20 +1,36 @@
-"""Follows Docker, if there is one: names, images and labels of containers, never waited for by an event."""
+"""Learns the names, images and labels of containers from Docker, whenever there is one."""
 
 from __future__ import annotations
 
 import logging
+import os
+import re
+import socket
 import threading
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
-log = logging.getLogger("bpfd.docker")
+from bpfd.event import printable, utf8
 
-SOCKET = Path("/var/run/docker.sock")
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
-MOST_TEXT = 4096
-MOST_LABELS = 256
-_TIMEOUT_S = 10
+if TYPE_CHECKING:
+    from bpfd.containers.engine import Engine
+
+log = logging.getLogger("bpfd.containers")
+
+ADDRESS = "unix:///var/run/docker.sock"
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 10.0
+STEADY_S = 30.0
+"""A connection that held for so long was a good one: the next one is tried at once, and its problems are news."""
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_MOST_NAME = 256
+_MOST_IMAGE = 1024
+_MOST_LABELS = 256
+_MOST_LABEL = 4096
+_NOT_LABELS = ("name", "image", "oldName")
+"""What an event's attributes hold beside the container's labels (moby, daemon/events.go)."""
 
 
 class Described(Protocol):
@@ -24,92 +40,136 @@ class Described(Protocol):
 
 
 class DockerWatch:
-    """Lists Docker's containers, then follows its events; comes back when Docker does. `start` and `stop` it once."""
+    """Follows a Docker on a thread of its own, through its comings and goings. `start` and `stop` it once.
 
-    def __init__(self, index: Described, socket: Path = SOCKET) -> None:
-        self._index, self._socket = index, socket
+    Nothing waits for it. Its `create` events tell of a container before the first process of it runs. A Docker that
+    is not there is no error; anything else is logged once until it has gone well for a while.
+    """
+
+    def __init__(self, index: Described, address: str = "") -> None:
+        """`address`: unix:///…; the environment's DOCKER_HOST, or the usual socket, if empty."""
+        self._index = index
+        self._address = address or os.environ.get("DOCKER_HOST") or ADDRESS
         self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._complaint = ""
         self._thread = threading.Thread(target=self._run, name="bpfd-docker", daemon=True)
-        self._client: Any = None
-        self._events: Any = None
-        self._complained = ""
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it; joins within a second."""
+        """End the thread, whatever Docker does; within a second."""
         self._stopping.set()
-        for closing in (self._events, self._client):
-            try:
-                if closing is not None:
-                    closing.close()
-            except Exception:
-                log.debug("closing the connection to Docker", exc_info=True)
-        self._thread.join(1.0)
+        with self._lock:
+            if self._engine is not None:
+                self._engine.cut()
+        if self._thread.ident is not None:
+            self._thread.join(1.0)
 
     def _run(self) -> None:
+        path = self._address.removeprefix("unix://")
+        if not path.startswith("/"):
+            self._complain(
+                f"DOCKER_HOST: {printable(self._address)}: only unix:///… is followed; containers stay unnamed"
+            )
+            return
         wait_s = FIRST_WAIT_S
         while not self._stopping.is_set():
-            # The package is loaded only where there is a Docker: it takes 12 MB.
-            if self._socket.exists():
-                try:
-                    self._follow()
-                    wait_s = FIRST_WAIT_S
-                except Exception as error:
-                    self._complain(f"{type(error).__name__}: {error}")
+            began = time.monotonic()
+            if self._reachable(path):
+                self._follow(path)
+            if time.monotonic() - began >= STEADY_S:
+                wait_s, self._complaint = FIRST_WAIT_S, ""
             self._stopping.wait(wait_s)
-            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
-    def _follow(self) -> None:
-        import docker
+    def _reachable(self, path: str) -> bool:
+        """Whether somebody listens: the package takes some MB, and is for machines with a Docker alone."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(0.5)
+            try:
+                probe.connect(path)
+            except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+                return False
+            except OSError as error:
+                self._complain(f"docker: {path}: cannot be reached: {error}; containers stay unnamed")
+                return False
+        return True
 
-        self._client = docker.DockerClient(base_url=f"unix://{self._socket}", timeout=_TIMEOUT_S)
+    def _follow(self, path: str) -> None:
+        """Follow it until it ends. Every error is a line in the log, the same one only once."""
         try:
-            # Subscribed before listing, so that no container is missed in between.
-            self._events = self._client.events(decode=True, filters={"type": "container"})
-            for container in self._client.api.containers():
-                self._tell_listed(container)
-            self._complained = ""
-            for event in self._events:
+            from bpfd.containers.engine import Engine
+
+            engine = Engine(path)
+            with self._lock:
+                self._engine = engine
                 if self._stopping.is_set():
-                    return
-                self._tell_event(event)
-        finally:
-            self._client.close()
+                    engine.cut()
+            try:
+                self._listen(engine)
+            finally:
+                with self._lock:
+                    self._engine = None
+                engine.close()
+        except Exception as error:  # whatever a library makes of what Docker says: the daemon goes on without names
+            if not self._stopping.is_set():
+                self._complain(
+                    f"docker: {path}: {printable(str(error))[:300]}; containers stay unnamed until it is back"
+                )
 
-    def _tell_listed(self, container: object) -> None:
-        if not isinstance(container, dict):
-            return
-        names = container.get("Names")
-        name = names[0] if isinstance(names, list) and names else ""
-        self._tell(container.get("Id"), name, container.get("Image"), container.get("Labels"))
+    def _listen(self, engine: Engine) -> None:
+        with engine.events() as events:  # first, so that nothing falls between the list and the events
+            running = engine.running()
+            for container in running if isinstance(running, list) else ():
+                self._take(_of_list(container))
+            log.debug("docker: following the containers of %s", self._address)
+            for event in events:
+                self._take(_of_event(event))
 
-    def _tell_event(self, event: object) -> None:
-        if not isinstance(event, dict) or event.get("Action") not in ("create", "start", "rename", "update"):
-            return
-        actor = event.get("Actor")
-        if not isinstance(actor, dict) or not isinstance(actor.get("Attributes"), dict):
-            return
-        attributes = actor["Attributes"]
-        labels = {key: value for key, value in attributes.items() if key not in ("name", "image")}
-        self._tell(actor.get("ID"), attributes.get("name"), attributes.get("image"), labels)
+    def _take(self, found: Iterator[tuple[str, str, str, dict[str, str]]]) -> None:
+        for container_id, name, image, labels in found:
+            self._index.describe(container_id, name, image, labels)
 
-    def _tell(self, container_id: object, name: object, image: object, labels: object) -> None:
-        """Pass on what has the right types and sizes; a reply may be anything."""
-        if not isinstance(container_id, str) or not 12 <= len(container_id) <= 128:
-            return
-        kept = {
-            str(key)[:MOST_TEXT]: str(value)[:MOST_TEXT]
-            for key, value in (list(labels.items())[:MOST_LABELS] if isinstance(labels, dict) else ())
-        }
-        self._index.describe(container_id, _text(name).removeprefix("/"), _text(image), kept)
-
-    def _complain(self, what: str) -> None:
-        if what != self._complained and not self._stopping.is_set():
-            log.warning("%s: Docker can't be asked: %s; trying again", self._socket, what)
-        self._complained = what
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            self._complaint = text
+            log.warning("%s", text)
 
 
-def _text(value: object) -> str:
-    return value[:MOST_TEXT] if isinstance(value, str) else ""
+def _of_list(container: Any) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    """One container of the list (ContainerSummary of the API): id, name, image, labels; or nothing, if it is none."""
+    if not isinstance(container, dict):
+        return
+    names = container.get("Names")
+    own = [name for name in names if isinstance(name, str) and name.count("/") == 1] if isinstance(names, list) else []
+    yield from _checked(container.get("Id"), own[0] if own else "", container.get("Image"), container.get("Labels"), ())
+
+
+def _of_event(event: Any) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    """One event (EventMessage of the API); or nothing, if it is none."""
+    actor = event.get("Actor") if isinstance(event, dict) else None
+    attributes = actor.get("Attributes") if isinstance(actor, dict) else None
+    if isinstance(actor, dict) and isinstance(attributes, dict):
+        name, image = attributes.get("name"), attributes.get("image")
+        yield from _checked(actor.get("ID"), name, image, attributes, _NOT_LABELS)
+
+
+def _checked(
+    container_id: object, name: object, image: object, labels: object, leave_out: tuple[str, ...]
+) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    if not isinstance(container_id, str) or not _ID.fullmatch(container_id):
+        return
+    kept: dict[str, str] = {}
+    for key, value in labels.items() if isinstance(labels, dict) else ():
+        if len(kept) >= _MOST_LABELS:
+            break
+        if isinstance(key, str) and isinstance(value, str) and key not in leave_out:
+            kept[utf8(key[:_MOST_NAME])] = utf8(value[:_MOST_LABEL])
+    yield container_id, _text(name, _MOST_NAME).lstrip("/"), _text(image, _MOST_IMAGE), kept
+
+
+def _text(value: object, most: int) -> str:
+    return utf8(value[:most]) if isinstance(value, str) else ""

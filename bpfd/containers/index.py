@@ -1,132 +1,193 @@
-"""Which container a cgroup belongs to: the answer that the hot path needs for every event."""
+"""Names the container of every event by its cgroup's id: one look into a dictionary."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import NamedTuple
 
-from bpfd.containers.cgroups import Hierarchy, PathFinder, walk
-from bpfd.containers.runtimes import container_of
-from bpfd.event import HOST, Container
+from bpfd.containers.cgroups import CgroupTree, Hierarchy
+from bpfd.containers.runtimes import container_of, unclaimed_id
+from bpfd.event import HOST, NOT_FOUND, Container
 
-log = logging.getLogger("bpfd.containers")
+LATE = 16384
+"""Cgroups that are remembered though they are gone or never were, the last ones: events may be behind."""
+MOST = 262_144
+"""Cgroups that are remembered in all; beyond, the oldest are asked for anew."""
+MOST_TOLD = 16384
+"""Containers whose name is kept before or after they have a cgroup."""
 
-MOST_DEAD = 16384
-"""How many cgroups are remembered after their end, for events that are read late."""
-MOST_UNKNOWN = 4096
-"""How many ids that lead nowhere are remembered, so that they are not looked up for every event."""
-MOST_LIVE = 65536
+
+class Told(NamedTuple):
+    """What a runtime said about a container."""
+
+    name: str
+    image: str
+    labels: Mapping[str, str]
 
 
 class ContainerIndex:
-    """Cgroups and their containers. `lookup`, `created` and `removed` belong to the event thread, the rest to any.
+    """Knows the container of each cgroup.
 
-    What changes is guarded by a lock that is held for a few dictionary operations; a lookup that hits takes none.
+    `lookup` is for the event path: no disk, no network, no lock unless the cgroup is new to it. The other methods may
+    be called from any thread; each holds the lock for some microseconds. `close` it once nobody asks any more.
     """
 
     def __init__(self, hierarchy: Hierarchy) -> None:
-        self._hierarchy = hierarchy
-        self._finder = PathFinder(hierarchy)
+        self._tree = CgroupTree(hierarchy)
         self._lock = threading.Lock()
-        self._containers: dict[int, Container] = {}
-        self._dead: OrderedDict[int, None] = OrderedDict()
-        self._unknown: OrderedDict[int, None] = OrderedDict()
-        self._described: dict[str, Container] = {}
-        self.on_scope: Callable[[int, str | None], None] | None = None
-        """Told of every cgroup that becomes known, with its runtime, and of its end, with None."""
-        self.unnamed = 0
-        """Events whose cgroup was gone before anybody could say which container it was."""
+        self._named: dict[int, Container] = {}
+        self._late: OrderedDict[int, None] = OrderedDict()
+        """Of the named ones, those that are gone or were never seen, the oldest first."""
+        self._told: OrderedDict[str, Told] = OrderedDict()
+        self._members: dict[str, set[int]] = {}
+        """The cgroups of each container, and of each id that may be one's."""
+        self._unclaimed: dict[int, str] = {}
+        """Cgroups that are the host's unless Docker says that there is a container of that id."""
+        self.on_scope: Callable[[int, str | None], None] = lambda cgroup_id, runtime: None
+        """Called whenever the runtime of a cgroup becomes known, and with None when it is gone; on the thread that
+        brought the news, without the lock. Not for a cgroup of which it is not sure yet."""
 
-    def scan(self) -> None:
-        """Learn every cgroup that there is now."""
-        for cgroup_id, path in walk(self._hierarchy):
-            self.created(cgroup_id, path)
+    def close(self) -> None:
+        with self._lock:
+            self._tree.close()
 
     def lookup(self, cgroup_id: int) -> Container:
-        """The container of a cgroup; HOST where it is none, or nobody knows. Hot path: usually a dictionary hit."""
-        container = self._containers.get(cgroup_id)
-        return self._find(cgroup_id) if container is None else container
+        """The container of a cgroup; `HOST` for one that is in none, or that nobody can name. Event thread."""
+        found = self._named.get(cgroup_id)
+        return found if found is not None else self._look_up(cgroup_id)
 
     def by_id(self, container_id: str) -> Container:
-        """What is known of a container by its full id."""
-        return self._described.get(container_id) or Container(container_id)
-
-    def created(self, cgroup_id: int, path: str) -> None:
-        """A cgroup was made, or was met."""
-        found = container_of(path)
-        container = HOST
+        """The container of that full id, as far as it is known. Any thread."""
         with self._lock:
-            if found is not None:
-                container = self._described.get(found[0]) or Container(*found)
-                if container.runtime != found[1]:
-                    container = container._replace(runtime=found[1])
-                self._described[found[0]] = container
-            self._containers[cgroup_id] = container
-            self._dead.pop(cgroup_id, None)
-            self._unknown.pop(cgroup_id, None)
-            self._forget_old()
-        if self.on_scope is not None:
-            self.on_scope(cgroup_id, container.runtime)
+            sibling = self._sibling(container_id)
+            told = self._told.get(container_id)
+        return sibling or (Container(container_id, "docker", *told) if told else Container(container_id))
 
-    def removed(self, cgroup_id: int) -> None:
-        """A cgroup is gone; it is remembered for events that are still to be read."""
-        with self._lock:
-            if cgroup_id not in self._containers:
-                return
-            self._dead[cgroup_id] = None
-            self._forget_old()
-        if self.on_scope is not None:
-            self.on_scope(cgroup_id, None)
-
-    def describe(self, container_id: str, name: str, image: str, labels: Mapping[str, str]) -> None:
-        """What the container's runtime says of it; events from now on carry it."""
-        with self._lock:
-            before = self._described.get(container_id) or Container(container_id)
-            described = before._replace(name=name, image=image, labels=dict(labels))
-            self._described[container_id] = described
-            for cgroup_id, container in self._containers.items():
-                if container.id == container_id:
-                    self._containers[cgroup_id] = described
-            while len(self._described) > MOST_DEAD + MOST_LIVE:
-                self._described.pop(next(iter(self._described)))
-
-    def known(self) -> dict[int, str]:
-        """The runtime of every cgroup that lives."""
+    def known(self) -> Mapping[int, str]:
+        """The runtime of every cgroup that is there and sure, `not-found` for the host's. Any thread."""
         with self._lock:
             return {
                 cgroup_id: container.runtime
-                for cgroup_id, container in self._containers.items()
-                if cgroup_id not in self._dead
+                for cgroup_id, container in self._named.items()
+                if cgroup_id not in self._late and cgroup_id not in self._unclaimed
             }
 
-    def close(self) -> None:
-        self._finder.close()
+    def scan(self) -> None:
+        """Learn of every cgroup that exists. Call it once `created` and `removed` are being called."""
+        for cgroup_id, path in self._tree.scan():
+            with self._lock:
+                if cgroup_id not in self._named:
+                    self._learn(cgroup_id, path)
 
-    def _find(self, cgroup_id: int) -> Container:
-        if cgroup_id in self._unknown:
-            return HOST
-        path = self._finder.path_of(cgroup_id)
-        if path is not None:
-            self.created(cgroup_id, path)
-            return self._containers[cgroup_id]
+    def created(self, cgroup_id: int, path: str) -> None:
+        """A cgroup was made. `path` is that of its hierarchy; a hostile one does no harm. Event thread."""
         with self._lock:
-            self.unnamed += 1
-            self._unknown[cgroup_id] = None
-            while len(self._unknown) > MOST_UNKNOWN:
-                self._unknown.popitem(last=False)
-        return HOST
+            learnt = self._learn(cgroup_id, path)
+        if learnt is not None:
+            self.on_scope(cgroup_id, learnt.runtime)
 
-    def _forget_old(self) -> None:
-        """Called with the lock: keep to the bounds."""
-        while len(self._dead) > MOST_DEAD:
-            self._drop(self._dead.popitem(last=False)[0])
-        while len(self._containers) > MOST_LIVE + MOST_DEAD:
-            self._drop(next(iter(self._containers)))
+    def removed(self, cgroup_id: int) -> None:
+        """A cgroup is gone; it is still named for a while, for events that come late. Event thread."""
+        with self._lock:
+            self._named.setdefault(cgroup_id, HOST)
+            self._retire(cgroup_id)
+        self.on_scope(cgroup_id, None)
 
-    def _drop(self, cgroup_id: int) -> None:
-        container = self._containers.pop(cgroup_id)
-        self._dead.pop(cgroup_id, None)
-        if container.id:
-            self._described.pop(container.id, None)
+    def describe(self, container_id: str, name: str, image: str, labels: Mapping[str, str]) -> None:
+        """Docker has a container of that id: name it so from now on, also in cgroups that are yet to come.
+
+        Each cgroup's `Container` is swapped for a new one at once. `labels` must not change any more.
+        """
+        told = Told(name, image, labels)
+        with self._lock:
+            self._told[container_id] = told
+            self._told.move_to_end(container_id)
+            if len(self._told) > MOST_TOLD:
+                self._told.popitem(last=False)
+            members = list(self._members.get(container_id, ()))
+        for cgroup_id in members:
+            with self._lock:  # for each anew: a container may have made many, and the event thread must not wait
+                claimed = self._rename(cgroup_id, container_id, told)
+            if claimed:
+                self.on_scope(cgroup_id, "docker")
+
+    def _look_up(self, cgroup_id: int) -> Container:
+        path = self._tree.path_of(cgroup_id)
+        with self._lock:
+            if path is None:
+                self._named[cgroup_id] = HOST
+                self._retire(cgroup_id)
+                return HOST
+            learnt = self._learn(cgroup_id, path)
+        if learnt is None:
+            return HOST
+        self.on_scope(cgroup_id, learnt.runtime)
+        return learnt
+
+    def _learn(self, cgroup_id: int, path: str) -> Container | None:
+        """Remember the cgroup. None: it is named as the host's, but Docker may know better. Under the lock."""
+        self._forget(cgroup_id)
+        if len(self._named) >= MOST:
+            self._forget(next(iter(self._named)))
+        found = container_of(path)
+        maybe = "" if found else unclaimed_id(path)
+        container_id, runtime = found or (maybe, "docker")
+        told = self._told.get(container_id)
+        if container_id:
+            self._members.setdefault(container_id, set()).add(cgroup_id)
+        if maybe and told is None:
+            self._unclaimed[cgroup_id] = maybe
+            self._named[cgroup_id] = HOST
+            return None
+        container = HOST if not container_id else self._container(container_id, runtime, told)
+        self._named[cgroup_id] = container
+        return container
+
+    def _container(self, container_id: str, runtime: str, told: Told | None) -> Container:
+        """One object for all cgroups of a container. Under the lock."""
+        if told is not None:
+            self._told.move_to_end(container_id)
+            return Container(container_id, runtime, *told)
+        # What was told may be forgotten by now, but not by the container's other cgroups.
+        return self._sibling(container_id, runtime) or Container(container_id, runtime)
+
+    def _sibling(self, container_id: str, runtime: str = "") -> Container | None:
+        """What another cgroup of the container says; a few are asked, for there may be very many. Under the lock."""
+        for cgroup_id in islice(self._members.get(container_id, ()), 4):
+            named = self._named.get(cgroup_id)
+            if named is not None and named.id == container_id and runtime in {"", named.runtime}:
+                return named
+        return None
+
+    def _rename(self, cgroup_id: int, container_id: str, told: Told) -> bool:
+        """Whether a cgroup that nobody had claimed is now known to be the container's. Under the lock."""
+        old = self._named.get(cgroup_id)
+        if old is None:
+            return False
+        claimed = self._unclaimed.pop(cgroup_id, None) == container_id
+        if claimed or old.id == container_id:
+            runtime = "docker" if old.runtime == NOT_FOUND else old.runtime
+            self._named[cgroup_id] = Container(container_id, runtime, *told)
+        return claimed and cgroup_id not in self._late
+
+    def _retire(self, cgroup_id: int) -> None:
+        """Under the lock."""
+        self._late[cgroup_id] = None
+        self._late.move_to_end(cgroup_id)
+        if len(self._late) > LATE:
+            self._forget(next(iter(self._late)))
+
+    def _forget(self, cgroup_id: int) -> None:
+        """Under the lock."""
+        old = self._named.pop(cgroup_id, None)
+        maybe = self._unclaimed.pop(cgroup_id, None)
+        self._late.pop(cgroup_id, None)
+        container_id = maybe or (old.id if old else "")
+        members = self._members.get(container_id)
+        if members is not None:
+            members.discard(cgroup_id)
+            if not members:
+                del self._members[container_id]
