@@ -19,6 +19,7 @@ def bpfd_register_actions() -> list[type[Action]]:
     from bpfd.actions.email import Email
     from bpfd.actions.file import File
     from bpfd.actions.interrupt import Interrupt
+    from bpfd.actions.journald import Journald
     from bpfd.actions.kill import Kill
     from bpfd.actions.program import Program
     from bpfd.actions.slack import Slack
@@ -40,6 +41,7 @@ def bpfd_register_actions() -> list[type[Action]]:
         Email,
         File,
         Interrupt,
+        Journald,
         Kill,
         Program,
         Slack,

@@ -135,7 +135,9 @@ def blocks(alert: Alert) -> list[Block]:
         fields["returned"] = returned(event.return_value)
     listed = [*fields.items(), *((key, value) for key, value in event.data.items() if value)][:_MOST_FIELDS]
     made.append(SectionBlock(fields=[_plain(f"{key}\n{value}", _FIELD_TEXT) for key, value in listed]))
-    made.append(ContextBlock(elements=[_plain(f"{clock(event.time)} · {event.tracer} · {alert.id}", 300)]))
+    made.append(
+        ContextBlock(elements=[_plain(f"{clock(event.time)} · {event.tracer} · {alert.severity} · {alert.id}", 300)])
+    )
     return made
 
 

@@ -16,12 +16,12 @@ from bpfd.errors import ActionError
 from bpfd.event import Event, printable, utf8
 from bpfd.format import line
 from bpfd.plugin import Action
+from bpfd.rules.model import SEVERITIES  # in the order of RFC 5424
 
 FACILITIES = (
     "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp ntp audit alert clock "
     "local0 local1 local2 local3 local4 local5 local6 local7"
 ).split()
-SEVERITIES = "emerg alert crit err warning notice info debug".split()
 _MOST_BYTES = 8192  # RFC 5425 asks receivers to take that much; datagrams that are cut on the way are their loss
 _ID_AND_ENTERPRISE = "bpfd@32473"  # 32473 is the number for those who have none, RFC 5612
 
@@ -33,14 +33,14 @@ class Syslog(Action):
     settings = {
         "address": "/dev/log (the default), udp://HOST:514, tcp://HOST:601 or tls://HOST:6514",
         "facility": "authpriv (the default), daemon, local0 …",
-        "severity": "warning (the default), notice, crit …",
+        "severity": "critical, warning, notice …; left out: the severity of the rule",
         "timeout": "how long one step of sending may take; 10s",
     }
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         facility = options.choice(settings, "facility", FACILITIES, "authpriv")
-        severity = options.choice(settings, "severity", SEVERITIES, "warning")
-        self._priority = FACILITIES.index(facility) * 8 + SEVERITIES.index(severity)
+        self._facility = FACILITIES.index(facility)
+        self._severity = options.choice(settings, "severity", ("", *SEVERITIES), "")
         self._timeout_s = options.seconds(settings, "timeout", 10, 0.1, 300)
         self._address = options.text(settings, "address", "/dev/log")
         self._kind, self._host, self._port = _address(self._address)
@@ -53,7 +53,7 @@ class Syslog(Action):
 
     def send(self, alert: Alert) -> None:
         """Send `alert`. Raises `ActionError`; syslog never says what it did with a message that arrived."""
-        message = rfc5424(alert, self._priority)
+        message = rfc5424(alert, self._facility * 8 + SEVERITIES.index(self._severity or alert.severity))
         if self._kind in {"tcp", "tls"}:
             message = b"%d %s" % (len(message), message)  # octet counting, RFC 6587 and RFC 5425
         try:

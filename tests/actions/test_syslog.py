@@ -48,7 +48,7 @@ def test_a_unix_socket_gets_a_datagram(tmp_path: Path, alert: Alert) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "log"))
         server.settimeout(5)
-        action = Syslog({"address": str(tmp_path / "log"), "facility": "local0", "severity": "crit"})
+        action = Syslog({"address": str(tmp_path / "log"), "facility": "local0", "severity": "critical"})
         action.send(alert)
         action.close()
         assert server.recv(65536) == rfc5424(alert, 16 * 8 + 2)
@@ -61,14 +61,14 @@ def test_udp_gets_a_datagram(alert: Alert) -> None:
         action = Syslog({"address": f"udp://127.0.0.1:{server.getsockname()[1]}"})
         action.act(alert.event)
         action.close()
-        assert server.recv(65536).startswith(b"<84>1 ")
+        assert server.recv(65536).startswith(b"<85>1 ")
 
 
 def test_tcp_gets_counted_messages_and_is_connected_again_after_the_server_closed(
     tcp: socket.socket, alert: Alert
 ) -> None:
     action = Syslog({"address": f"tcp://127.0.0.1:{tcp.getsockname()[1]}"})
-    message = rfc5424(alert, 84)
+    message = rfc5424(alert, 10 * 8 + 5)
     framed = b"%d %s" % (len(message), message)
     action.send(alert)
     action.send(alert)
