@@ -21,6 +21,8 @@ def bpfd_register_actions() -> list[type[Action]]:
     from bpfd.actions.interrupt import Interrupt
     from bpfd.actions.journald import Journald
     from bpfd.actions.kill import Kill
+    from bpfd.actions.notify import Notify
+    from bpfd.actions.otlp import Otlp
     from bpfd.actions.program import Program
     from bpfd.actions.slack import Slack
     from bpfd.actions.stdout import Stdout
@@ -43,6 +45,8 @@ def bpfd_register_actions() -> list[type[Action]]:
         Interrupt,
         Journald,
         Kill,
+        Notify,
+        Otlp,
         Program,
         Slack,
         Stdout,
