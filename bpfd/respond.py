@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -51,6 +52,7 @@ class Actions:
         Raises `SettingsError` with all that is wrong, naming table and key; then nothing is left running.
         """
         self._classes = classes
+        self._tables = tables
         self._counters = counters
         self._queue_size = queue_size
         self._outbox = outbox
@@ -122,7 +124,27 @@ class Actions:
             delivery.stop(max(0.1, deadline - time.monotonic()))
         self._runners, self._deliveries = {}, []
 
-    def _start(self, name: str, table: Mapping[str, Any]) -> None:
+    def test(self, name: str) -> None:
+        """Tell a sample through a fresh instance of the notifier `name`; returns once it was taken.
+
+        Any thread but the event thread: it waits for the receiver. Raises `ActionError` with what went wrong, and for
+        a responder, which would hit somebody.
+        """
+        action_class, settings = self._checked(name, self._tables.get(name, {}))
+        if action_class.responds:
+            raise ActionError(f"{name}: acts on processes or containers; only what tells somebody can be tried")
+        action = _make(action_class, settings)
+        try:
+            action.send(Alert(_sample(), kind="notice", text="This is a test of bpfd; nothing happened."))
+        except ActionError:
+            raise
+        except Exception as error:  # a stranger's code
+            raise ActionError(f"{name}: {describe(error)}") from error
+        finally:
+            action.close()
+
+    def _checked(self, name: str, table: Mapping[str, Any]) -> tuple[type[Action], dict[str, Any]]:
+        """The class of an instance and its own settings. Raises `ActionError`."""
         kind = table.get("type", name)
         action_class = self._classes.get(kind) if isinstance(kind, str) else None
         if action_class is None:
@@ -136,10 +158,14 @@ class Actions:
         ]
         if unknown:
             raise ActionError("\n".join(unknown))
+        return action_class, settings
+
+    def _start(self, name: str, table: Mapping[str, Any]) -> None:
+        action_class, settings = self._checked(name, table)
         retry = _retry(table)
         expire_s = options.seconds(table, "expire", EXPIRE_S, 0.001, 3600)
         action = _make(action_class, settings)
-        if self._outbox is not None and "retries" in common:
+        if self._outbox is not None and action_class.durable and not action_class.responds:
             self._deliveries.append(Delivery(name, action, self._outbox, self._counters, retry))
             posting = Posting(self._outbox, name, self._telling)
             runner = ActionRunner(name, posting, self._counters, self._queue_size, done="stored", tick=posting.tick)
@@ -176,6 +202,10 @@ def _retry(table: Mapping[str, Any]) -> Retry:
         tries=options.whole(table, "retries", default.tries, 1, 1_000_000),
         keep_s=options.seconds(table, "keep", default.keep_s, 1, 365 * 86400),
     )
+
+
+def _sample() -> Event:
+    return Event(time.time_ns(), "test", os.getpid(), os.getpid(), os.getppid(), os.getuid(), os.getgid(), "bpfd", 0)
 
 
 def _make(action_class: type[Action], settings: Mapping[str, Any]) -> Action:

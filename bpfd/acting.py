@@ -1,0 +1,71 @@
+"""Everything behind a match, put together: actions, their outbox, guard, ledger, mutes, and what is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bpfd.alert import Alert
+from bpfd.counters import Counters
+from bpfd.guard import Guard, Limits
+from bpfd.ledger import Ledger
+from bpfd.mutes import Mutes
+from bpfd.outbox import Outbox
+from bpfd.plugin import Action
+from bpfd.respond import Actions
+from bpfd.telling import PLAIN, Telling
+from bpfd.undo import Undoer
+
+
+class Acting:
+    """Owns all that acts. Made and stopped by the daemon's main thread; `actions.deliver` is for the event thread."""
+
+    def __init__(
+        self,
+        classes: Mapping[str, type[Action]],
+        tables: Mapping[str, Mapping[str, Any]],
+        state_dir: Path,
+        counters: Counters,
+        queue_size: int,
+        telling: Callable[[str], Telling] = lambda rule: PLAIN,
+        observes: Callable[[str], bool] = lambda rule: False,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        protected: tuple[str, ...] = (),
+    ) -> None:
+        """Make and start everything; arguments as of `Actions` and `Guard`. What a run before left is gone on with.
+
+        Raises `SettingsError` with all that is wrong in `tables`; then nothing is left running.
+        """
+        self._undo = ExitStack()
+        with ExitStack() as undo:
+            self.outbox = Outbox(state_dir, counters)
+            undo.callback(self.outbox.close)
+            self.mutes = Mutes(state_dir)
+            undo.callback(self.mutes.close)
+            self.ledger = Ledger(state_dir)
+            self.undoer = Undoer(state_dir, self._find)
+            guard = Guard(
+                self.ledger,
+                self._notify,
+                limits,
+                protected,
+                observes,
+                self.undoer.later,
+            )
+            self.actions = Actions(classes, tables, counters, queue_size, self.outbox, guard, telling, self.mutes)
+            self.undoer.start()
+            self._undo = undo.pop_all()
+
+    def _find(self, name: str) -> Action | None:
+        return self.actions.find(name)
+
+    def _notify(self, alert: Alert) -> None:
+        self.actions.notify(alert)
+
+    def stop(self, timeout_s: float) -> None:
+        """End everything within about `timeout_s`: what is not told yet is kept for the next start. Idempotent."""
+        self.undoer.stop(timeout_s / 4)
+        self.actions.stop(timeout_s * 3 / 4)
+        self._undo.close()
