@@ -149,7 +149,7 @@ class Actions:
         action_class = self._classes.get(kind) if isinstance(kind, str) else None
         if action_class is None:
             raise ActionError(f"type: unknown action {quoted(kind)}; {hint(str(kind), self._classes, 'actions')}")
-        common = _common_keys(action_class, self._outbox)
+        common = common_keys(action_class)
         settings = {key: value for key, value in table.items() if key not in common}
         unknown = [
             f"unknown key {quoted(key)}; {hint(key, [*action_class.settings, *common], 'keys')}"
@@ -179,11 +179,11 @@ class Actions:
         self._runners = {**self._runners, name: runner}
 
 
-def _common_keys(action_class: type[Action], outbox: Outbox | None) -> Mapping[str, str]:
-    """The keys that every action of this sort has in its table, beside its own."""
+def common_keys(action_class: type[Action]) -> Mapping[str, str]:
+    """The keys that every action of this sort has in its table, beside its own `settings`, each with its line."""
     if action_class.responds:
         return {"type": TYPE, "expire": "how long after its event a response is still carried out; 5s"}
-    if action_class.durable and outbox is not None:
+    if action_class.durable:
         return {
             "type": TYPE,
             "retries": "how often an alert is tried before it is given up as a dead letter; 50",

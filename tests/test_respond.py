@@ -290,7 +290,7 @@ def test_all_that_is_wrong_with_the_tables_is_told_at_once(make: Callable[..., A
         '[actions.one] type: unknown action "recordr"; did you mean "recorder"?',
         '[actions.two] type: unknown action "3"; actions are recorder, responder',
         '[actions.recorder] unknown key "colour"; did you mean "color"?',
-        '[actions.recorder] unknown key "size"; keys are color, type',
+        '[actions.recorder] unknown key "size"; keys are color, keep, retries, retry_first, retry_longest, type',
         "[actions.red] color: must not be red",
         '[actions.responder] expire: must be a time from 0.001 to 3600 seconds, such as 30 or "5m"',
     ]

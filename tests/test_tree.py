@@ -83,4 +83,4 @@ def test_the_tree_of_a_stranger_is_left_alone(family: tuple[int, list[int]]) -> 
         signal_tree(root, (read_stat(root).start_tick + 5) * TICK_NS, time.time_ns(), signal.SIGKILL)
     with pytest.raises(RefusedError):
         send(os.getppid(), signal.SIGKILL)
-    assert [state(pid) for pid in members] == ["S", "S", "S"]
+    assert not {state(pid) for pid in members} & {"gone", "Z", "T"}
