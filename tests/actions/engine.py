@@ -58,7 +58,16 @@ def engine() -> Iterator[Engine]:
         finally:
             daemon.terminate()
             daemon.wait(30)
-    shutil.rmtree(place, ignore_errors=True)
+            _unmount(place)
+            shutil.rmtree(place)
+
+
+def _unmount(place: Path) -> None:
+    """What dockerd leaves mounted: the network namespace of containers that used the host's."""
+    for row in Path("/proc/self/mounts").read_text().splitlines():
+        mounted = row.split()[1]
+        if mounted.startswith(f"{place}/"):
+            subprocess.run(["umount", mounted], check=True)
 
 
 def _await(address: str, daemon: subprocess.Popen[bytes], log: Path) -> None:
