@@ -57,6 +57,18 @@ class Event(NamedTuple):
     host: str = ""
     start: int = 0
     """When the process (its thread-group leader) started: nanoseconds of the boot clock; 0: not known."""
+    duration: int = 0
+    """How long the process had run: nanoseconds."""
+    user: str = ""
+    """The name of `uid` on this machine; empty if it has none."""
+    parent: str = ""
+    """The parent's command."""
+    ancestors: str = ""
+    """The commands of the parent, its parent and so on, with spaces between; only where a rule asks for it."""
+    container_init: bool = False
+    """The process is the first of its container."""
+    inode: int = 0
+    """The process's number in pidfs, never given twice (Linux 6.9); 0: not known."""
 
     @property
     def tgid(self) -> int:

@@ -48,16 +48,16 @@ class Source:
 
 
 class Clock:
-    """Turns the kernel's monotonic nanoseconds into wall-clock ones. Compared anew each turn: people set clocks."""
+    """Turns nanoseconds of the boot clock into wall-clock ones. Compared anew each turn: people set clocks."""
 
     def __init__(self) -> None:
         self.offset = 0
         self.compare()
 
     def compare(self) -> None:
-        before = time.monotonic_ns()
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         wall = time.time_ns()
-        self.offset = wall - (before + time.monotonic_ns()) // 2
+        self.offset = wall - (before + time.clock_gettime_ns(time.CLOCK_BOOTTIME)) // 2
 
     def __call__(self) -> int:
         return self.offset

@@ -137,7 +137,7 @@ def _check_fields(fields: object) -> list[str]:
         return [f"fields: must be a tuple of bpfd.Field, not {type(fields).__name__}"]
     wrong = []
     names = [one.name for one in fields]
-    taken = {one.name for one in own_fields.OWN}
+    taken = {one.name for one in own_fields.OWN} - set(own_fields.SHARED)
     for one in fields:
         where = f"fields: {one.name!r}"
         if not FIELD_NAME.fullmatch(one.name):

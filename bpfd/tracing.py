@@ -17,6 +17,7 @@ from bpfd.kernel.program import Build, Program, Spec
 from bpfd.kernel.record import Lookup, make_decoder
 from bpfd.pipeline import Clock, Pipeline, Source
 from bpfd.plugin import AnyTracer, BPFTracer, Tracer
+from bpfd.users import Users
 
 log = logging.getLogger("bpfd.tracing")
 
@@ -50,6 +51,7 @@ class Tracing:
         self.known = tracers
         self._pipeline, self._clock, self._counters, self._host = pipeline, clock, counters, host
         self._ring_bytes = ring_bytes
+        self._users = Users()
         self._running: dict[str, Running] = {}
         self._failed: dict[str, str] = {}
         self._build: Build | None = None
@@ -137,7 +139,7 @@ class Tracing:
         for cgroup, runtime in self._known_cgroups().items():
             loaded.set_scope(cgroup, scope_number(runtime))
         tracer.loaded(loaded.maps)
-        decode = make_decoder(tracer, self._container_of, self._clock, self._host)
+        decode = make_decoder(tracer, self._container_of, self._users, self._clock, self._host)
         source = Source(tracer.name, loaded.ring, self._pipeline.taker(tracer.name, decode))
         self._counters.watch(f"tracer.{tracer.name}.lost", lambda: loaded.lost)
         self._pipeline.add(source)

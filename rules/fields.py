@@ -20,12 +20,25 @@ OWN: tuple[Field, ...] = (
     Field("gid", "the group's number", type="u64", example="0"),
     Field("returnValue", "what the call returned; a negative errno if it failed", type="s64", example="-13"),
     Field("time", "when it happened, nanoseconds since 1970", type="u64", example="1767225600000000000"),
+    Field("user", "the name of uid on this machine", length=33, example="www-data"),
+    Field("parent", "the parent's command", length=16, example="bash"),
+    Field(
+        "ancestors",
+        "the commands of parent, grandparent and so on, with spaces between",
+        length=257,
+        example="bash sshd",
+    ),
+    Field("duration", "how long the process had run, nanoseconds", type="u64", example="5000000000"),
+    Field("containerInit", "the process is the first of its container", type="bool", example="true"),
     Field("host", "the machine's name", length=65, example="web-1"),
     Field("containerID", "the container's id; empty on the host", length=65, example="4f1c2a"),
     Field("containerRuntime", "the container's runtime; not-found on the host", length=32, example="docker"),
     Field("containerName", "the container's name, once the runtime told it", length=256, example="web"),
     Field("containerImage", "the container's image, once the runtime told it", length=4096, example="nginx:1.27"),
 )
+
+SHARED = ("parent", "ancestors")
+"""Own fields that a tracer may have in its data as well."""
 
 _GET: Mapping[str, Callable[[Event], Any]] = {
     "command": itemgetter(Event._fields.index("command")),
@@ -37,6 +50,11 @@ _GET: Mapping[str, Callable[[Event], Any]] = {
     "gid": itemgetter(Event._fields.index("gid")),
     "returnValue": itemgetter(Event._fields.index("return_value")),
     "time": itemgetter(Event._fields.index("time")),
+    "user": itemgetter(Event._fields.index("user")),
+    "parent": itemgetter(Event._fields.index("parent")),
+    "ancestors": itemgetter(Event._fields.index("ancestors")),
+    "duration": itemgetter(Event._fields.index("duration")),
+    "containerInit": itemgetter(Event._fields.index("container_init")),
     "host": itemgetter(Event._fields.index("host")),
     "containerID": attrgetter("container.id"),
     "containerRuntime": attrgetter("container.runtime"),

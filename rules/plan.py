@@ -82,6 +82,8 @@ class Plan:
     """For each rule that the kernel does not decide alone: the clause that is in the way, and why."""
     exact_bits: Mapping[int, int]
     """For each rule that it does decide alone, its bits."""
+    wants_ancestors: bool = False
+    """Some rule asks for a process's ancestors, which the kernel gathers only then."""
 
 
 @dataclass(slots=True)
@@ -132,7 +134,23 @@ def make(conditions: Sequence[Condition], tracer_fields: tuple[Field, ...], alon
         tuple(tuple(dict.fromkeys(product.rule for product in group)) for group in groups),
         inexact,
         _exact_bits(groups, inexact, len(conditions)),
+        any("ancestors" in fields_of(condition) for condition in conditions),
     )
+
+
+def fields_of(condition: Condition) -> set[str]:
+    """The fields that a condition looks at."""
+    found: set[str] = set()
+    waiting = [condition]
+    while waiting:
+        match waiting.pop():
+            case Test(name):
+                found.add(name)
+            case Not(part):
+                waiting.append(part)
+            case All(parts) | Any(parts):
+                waiting += parts
+    return found
 
 
 def _exact_bits(groups: list[list[_Product]], inexact: Mapping[int, str], rules: int) -> dict[int, int]:

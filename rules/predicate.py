@@ -94,7 +94,7 @@ def _clause(test: Test, field: Field) -> Predicate:
     if field.type == "address":
         return _address(test, field.name)
     if field.type == "bool":
-        return _bool(test, field.name)
+        return _bool(test, field.name, read)
     return _number(test, field.name, read)
 
 
@@ -138,8 +138,11 @@ def _number(test: Test, name: str, read: Read | None) -> Predicate:
     return compare
 
 
-def _bool(test: Test, name: str) -> Predicate:
+def _bool(test: Test, name: str, read: Read | None) -> Predicate:
     """A field that is left out is false."""
+    if read is not None:
+        wanted = {value == "true" for value in test.values}
+        return lambda event: read(event) in wanted
     texts: set[str] = set()
     if "true" in test.values:
         texts |= {"true", "1"}

@@ -14,7 +14,7 @@ from bpfd.rules.model import RUNTIMES
 from bpfd.rules.nearest import hint, quoted
 
 _CONTAINER = {"containerID": "id", "containerRuntime": "runtime", "containerName": "name", "containerImage": "image"}
-_OTHER_NAMES = {"tgid": "pid", "returnValue": "return_value"}
+_OTHER_NAMES = {"tgid": "pid", "returnValue": "return_value", "containerInit": "container_init"}
 _NESTED = ("data", "container")
 _IGNORED = ("rule", "tracer", "severity", "tags", "output", "start")
 """Keys of an event's JSON that no rule looks at."""
@@ -84,6 +84,8 @@ def _table(table: Mapping[str, object], key: str, context: Context, path: KeyPat
 def _own(value: object, field: Field, path: KeyPath, context: Context) -> str | int:
     if field.is_string:
         return _text(value, path, context)
+    if field.type == "bool":
+        return _text(value, path, context) == "true"
     try:
         return values.number(value, field)
     except ValueError as error:

@@ -71,7 +71,7 @@ struct bpfd_order {
 };
 struct bpfd_head {
   u64 bits;
-  u32 generation, scoped, masks, padding_;
+  u32 generation, scoped, masks, wants_ancestors;
   u64 scope[BPFD_SCOPES];
   struct bpfd_order order[BPFD_ORDER];
   struct bpfd_text_plan text[BPFD_TEXTS];
@@ -381,28 +381,75 @@ static __always_inline u16 bpfd_string_length(char *place, long got) {
       (e)->bpfd_length[BPFD_NUMBER_##field] = 0;                                                                     \
   }
 
+/* The commands of the parent and up, as text. Like a path, it grows in a map, where the verifier does not follow it. */
+#define BPFD_ANCESTORS 256
+#define BPFD_GENERATIONS 16
+static __always_inline void bpfd_name_ancestors(struct bpfd_event *e, struct task_struct *task) {
+#pragma nounroll
+  for (int generation = 0; generation < BPFD_GENERATIONS; generation++) {
+    struct task_struct *parent;
+    bpfd_read(parent, task->real_parent);
+    if (parent == task || !parent)
+      return;
+    task = parent;
+    u64 at = e->ancestors_length;
+    bpfd_barrier(at);
+    if (at >= BPFD_ANCESTORS - 16)
+      return;
+    if (at)
+      e->bpfd_ancestors[at++] = ' ';
+    long got = bpf_probe_read_kernel_str(e->bpfd_ancestors + at, 16, task->comm);
+    if (got > 1)
+      e->ancestors_length = at + got - 1;
+  }
+}
+
 /* Who acted, read at the moment of the event. */
 static __always_inline void bpfd_identify(struct bpfd_event *e) {
   struct task_struct *task = bpf_get_current_task_btf();
+  struct task_struct *leader = task->group_leader, *parent = task->real_parent;
+  struct pid *pid = leader->thread_pid;
   u64 owner = bpf_get_current_uid_gid();
-  e->time = bpf_ktime_get_ns();
+  u32 level = pid->level;
+  e->time = bpf_ktime_get_boot_ns();
   e->cgroup = bpfd_cgroup();
   e->uid = owner;
   e->gid = owner >> 32;
-  e->ppid = task->real_parent->tgid;
-  e->start = task->group_leader->start_boottime;
+  e->ppid = parent->tgid;
+  e->start = leader->start_boottime;
+  e->ns_pid = e->pid;
+  if (level)
+    bpfd_read(e->ns_pid, pid->numbers[level].nr);
+#ifdef BPFD_HAS_PIDFS
+  e->inode = pid->ino;
+#else
+  e->inode = 0;
+#endif
+  e->exact = e->bpfd_exact;
   bpf_get_current_comm(e->command, sizeof(e->command));
+  bpfd_read(e->parent, parent->comm);
 }
 
 int bpfd_emit(void *context) {
   u32 cpu = bpf_get_smp_processor_id();
+  int zero = 0;
   struct bpfd_counts *counts = bpfd_counts.lookup(&cpu);
   struct bpfd_event *e = bpfd_scratch.lookup(&cpu);
   if (!counts || !e)
     return 0;
   counts->passed++;
   bpfd_identify(e);
-  u64 at = 0;
+  e->ancestors_length = 0;
+  void *image = bpfd_rules.lookup(&zero);
+  struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
+  if (!page || page->head.wants_ancestors)
+    bpfd_name_ancestors(e, (struct task_struct *)bpf_get_current_task());
+  u64 at = e->ancestors_length;
+  bpfd_barrier(at);
+  if (at >= BPFD_ANCESTORS)
+    at = 0;
+  bpf_probe_read_kernel(e->bpfd_packed, at, e->bpfd_ancestors);
+  e->ancestors_length = at;
   BPFD_PACK_STRINGS(e, at)
   if (bpfd_ring.ringbuf_output(e, at + __builtin_offsetof(struct bpfd_event, bpfd_packed), 0))
     counts->lost++;

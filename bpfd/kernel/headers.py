@@ -138,7 +138,7 @@ def write_tree(tree: Path, dump: str, taken: frozenset[str]) -> None:
     files = {
         "vmlinux_types.h": "".join(declarations),
         "vmlinux.h": "#pragma once\n#include <linux/all.h>\n",
-        "kernel_types.h": "#pragma once\n" + prune(declarations, ROOTS),
+        "kernel_types.h": "#pragma once\n" + _features(declarations) + prune(declarations, ROOTS),
         "linux/kconfig.h": _KCONFIG.format(major=major, minor=minor, patch=patch, page=page),
         "linux/types.h": _TYPES,
         "linux/all.h": _ALL,
@@ -151,6 +151,12 @@ def write_tree(tree: Path, dump: str, taken: frozenset[str]) -> None:
         path.write_text(text)
     arch = "arm64" if platform.machine() == "aarch64" else "x86"
     (tree / "arch" / arch / "include").mkdir(parents=True)
+
+
+def _features(declarations: list[str]) -> str:
+    """What this kernel's types have that others may lack, for `#ifdef`."""
+    pid = next((text for text in declarations if text.startswith("struct pid {")), "")
+    return "#define BPFD_HAS_PIDFS 1\n" if re.search(r"\bu64 ino;", pid) else ""
 
 
 def name_padding(declaration: str) -> str:

@@ -52,7 +52,9 @@ def lay_out(plan: Plan, tracer_fields: tuple[Field, ...], generation: int) -> li
     scope = [plan.scope.get(runtime, plan.bits) for runtime in RUNTIMES]
     scope += [plan.bits] * (SCOPES - len(scope))
     scoped = any(bits != plan.bits for bits in scope)
-    struct.pack_into(f"=QIIII{SCOPES}Q", head, 0, plan.bits, generation, scoped, masks_page, 0, *scope)
+    struct.pack_into(
+        f"=QIIII{SCOPES}Q", head, 0, plan.bits, generation, scoped, masks_page, plan.wants_ancestors, *scope
+    )
     pages[0] = bytes(head) + pages[0][ROWS_AT:]
     return pages
 

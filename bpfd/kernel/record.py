@@ -28,19 +28,29 @@ HEADER = (
     ("u32", "uid", "I"),
     ("u32", "gid", "I"),
     ("u32", "generation", "I"),
+    ("u64", "inode", "Q"),
+    ("u32", "ns_pid", "I"),
+    ("u16", "ancestors_length", "H"),
+    ("u16", "exact", "H"),
     ("char", "command[16]", "16s"),
+    ("char", "parent[16]", "16s"),
 )
 """C type, C name, struct code of what every record begins with. Offsets are naturally aligned: no padding."""
 
 WALK = 512
 """BPFD_WALK in filter.h: the longest text that the kernel judges, in bytes."""
 
+ANCESTORS = 256
+"""Room for the ancestors' commands, 16 of them: BPFD_ANCESTORS in filter.h."""
+
 _C_TYPE = {"s64": "s64", "u64": "u64", "bool": "u64", "address": "u8"}
 _CODE = {"s64": "q", "u64": "Q", "bool": "Q", "address": "16s"}
 
 Clock = Callable[[], int]
-"""What to add to the kernel's monotonic nanoseconds to have wall-clock nanoseconds."""
+"""What to add to nanoseconds of the boot clock to have wall-clock ones."""
 Lookup = Callable[[int], Container]
+Users = Callable[[int], str]
+"""From a user's number to the name."""
 Decoder = Callable[[bytes], tuple[Event, tuple[int, int]]]
 """From a record to the event, and which set of rules the kernel judged it by, with the bits that are left."""
 
@@ -58,7 +68,7 @@ def c_declarations(fields: tuple[Field, ...]) -> str:
     wire = [f"  {kind} {name};" for kind, name, _ in HEADER]
     wire += [f"  {_C_TYPE[f.type]} {f.name}{'[16]' if f.type == 'address' else ''};" for f in numbers(fields)]
     text = list(strings(fields))
-    total = sum(field.length for field in text) + 8
+    total = sum(field.length for field in text) + ANCESTORS + 8
     places = [f"  char {field.name}[{2 * field.length}];" for field in text]
     places.append(f"  char bpfd_walk_room[{WALK}];")
     lines = [
@@ -70,6 +80,7 @@ def c_declarations(fields: tuple[Field, ...]) -> str:
         "  u64 bpfd_wanted, bpfd_refused, bpfd_undecided, bpfd_key, bpfd_own[4];",
         "  u32 bpfd_step, bpfd_do, bpfd_text, bpfd_plan, bpfd_more, bpfd_is_late, bpfd_exact;",
         "  u32 bpfd_place, bpfd_base, bpfd_size;",
+        f"  char bpfd_ancestors[{2 * ANCESTORS}];",
         *places,
         "};",
     ]
@@ -118,7 +129,7 @@ def layout(fields: tuple[Field, ...]) -> struct.Struct:
     return struct.Struct("=" + codes + "H" * max(sum(1 for _ in strings(fields)), 1))
 
 
-def make_decoder(tracer: type[BPFTracer], container_of: Lookup, clock: Clock, host: str) -> Decoder:
+def make_decoder(tracer: type[BPFTracer], container_of: Lookup, user_of: Users, clock: Clock, host: str) -> Decoder:
     """The decoder of a tracer's records. Hot path, event thread only: it allocates the event and nothing else.
 
     Text is decoded with `surrogateescape`; a value that is left out of the event because it is empty is one of an
@@ -134,14 +145,15 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, clock: Clock, ho
         for at, f in enumerate(strings(fields))
     ]
     settle = tracer.settle if tracer.settle.__func__ is not BPFTracer.settle.__func__ else None  # type: ignore[attr-defined]
-    commands: dict[bytes, str] = {}
+    commands = _Commands()
     name, new_event = tracer.name, tuple.__new__
 
     def decode(record: bytes) -> tuple[Event, tuple[int, int]]:
         values = unpack(record)
-        time, cgroup, start, candidates, result, pid, tid, ppid, uid, gid, generation, command = values[:12]
+        (time, cgroup, start, candidates, result, pid, tid, ppid, uid, gid, generation) = values[:11]
+        (inode, ns_pid, ancestors_length, _exact, command, parent) = values[11:17]
         data: dict[str, str] = {}
-        at = begin
+        at = begin + ancestors_length
         for index, key, show, optional in text_plan:
             end = at + values[index]
             raw = record[at:end]
@@ -154,16 +166,45 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, clock: Clock, ho
                 data[key] = show(number)
         if settle is not None:
             settle(data, result)
-        text = commands.get(command)
-        if text is None:
-            text = _remember(commands, command)
+        container = container_of(cgroup)
         event = new_event(
             Event,
-            (time + clock(), name, pid, tid, ppid, uid, gid, text, result, data, container_of(cgroup), "", host, start),
+            (
+                time + clock(),
+                name,
+                pid,
+                tid,
+                ppid,
+                uid,
+                gid,
+                commands[command],
+                result,
+                data,
+                container,
+                "",
+                host,
+                start,
+                time - start,
+                user_of(uid),
+                commands[parent],
+                _decode(record[begin : begin + ancestors_length]) if ancestors_length else "",
+                ns_pid == 1 and container.id != "",
+                inode,
+            ),
         )
         return event, (generation, candidates)
 
     return decode
+
+
+class _Commands(dict[bytes, str]):
+    """Commands by their bytes, decoded once; programs are few. Bounded: a process may call itself anything."""
+
+    def __missing__(self, command: bytes) -> str:
+        if len(self) >= 4096:
+            self.clear()
+        text = self[command] = _decode(command.split(b"\0", 1)[0])
+        return text
 
 
 def _decode(raw: bytes) -> str:
@@ -184,11 +225,3 @@ def _bool(number: int) -> str:
 
 
 _SHOW: dict[str, Callable[[Any], str]] = {"s64": str, "u64": str, "bool": _bool, "address": _address}
-
-
-def _remember(commands: dict[bytes, str], command: bytes) -> str:
-    """Decode a command once; programs are few. The memory is bounded: a process may call itself anything."""
-    if len(commands) >= 4096:
-        commands.clear()
-    text = commands[command] = _decode(command.split(b"\0", 1)[0])
-    return text
