@@ -25,4 +25,4 @@ class SignalAction(Action):
 
     def act(self, event: Event) -> None:
         """Raises `TargetGoneError` if the process has ended and `RefusedError` if it is a protected one."""
-        self._signal(event.pid, event.start, event.time, self.number)
+        self._signal(event.pid, event.start, event.time, self.number, event.inode)

@@ -11,13 +11,13 @@ from bpfd.process import Stat, identified, open_pidfd, read_stat, refuse_own, se
 _PASSES = 20
 
 
-def signal_tree(pid: int, start_ns: int, event_time_ns: int, number: signal.Signals) -> int:
+def signal_tree(pid: int, start_ns: int, event_time_ns: int, number: signal.Signals, inode: int = 0) -> int:
     """Send signal `number` to the process that acted and to its descendants; how many got it.
 
     Arguments, errors and thread as of `bpfd.process.signal_process`. SIGKILL and SIGSTOP stop everything first, so
     that nothing forks away meanwhile. A descendant whose parents have ended belongs to init and is not found.
     """
-    with identified(pid, start_ns, event_time_ns) as pidfd:
+    with identified(pid, start_ns, event_time_ns, inode) as pidfd:
         members = {pid: read_stat(pid).start_tick}
         stops = number in {signal.SIGKILL, signal.SIGSTOP}
         if stops:

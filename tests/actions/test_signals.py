@@ -31,6 +31,22 @@ def test_the_process_that_acted_gets_the_signal(action: type[Action], number: si
             process.kill()
 
 
+def test_a_process_with_another_number_in_pidfs_is_a_stranger() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            pidfd = os.pidfd_open(process.pid)
+            inode = os.fstat(pidfd).st_ino
+            os.close(pidfd)
+            for tree in (False, True):
+                with pytest.raises(TargetGoneError):
+                    Kill({"tree": tree}).act(event_of(process.pid)._replace(inode=inode + 1))
+            assert process.poll() is None
+            Kill({}).act(event_of(process.pid)._replace(inode=inode))
+            assert process.wait(5) == -signal.SIGKILL
+        finally:
+            process.kill()
+
+
 def test_a_process_that_has_ended_is_gone() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         event = event_of(process.pid)
