@@ -15,7 +15,7 @@ from bpfd.event import HOST, NOT_FOUND, Container
 LATE = 16384
 """Cgroups that are remembered though they are gone or never were, the last ones: events may be behind."""
 MOST = 262_144
-"""Cgroups that are remembered in all; beyond, the oldest are asked for anew."""
+"""Cgroups that are remembered beside those; beyond, the oldest are asked for anew."""
 MOST_TOLD = 16384
 """Containers whose name is kept before or after they have a cgroup."""
 
