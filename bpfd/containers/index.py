@@ -20,6 +20,10 @@ MOST_TOLD = 16384
 """Containers whose name is kept before or after they have a cgroup."""
 
 
+NUMBERED = 64
+"""The length of ids that are random, and so nobody's but one container's; shorter ones are names."""
+
+
 class Told(NamedTuple):
     """What a runtime said about a container."""
 
@@ -46,6 +50,8 @@ class ContainerIndex:
         """The cgroups of each container, and of each id that may be one's."""
         self._unclaimed: dict[int, str] = {}
         """Cgroups that are the host's unless Docker says that there is a container of that id."""
+        self._owners: dict[str, tuple[int, str]] = {}
+        """Of each numbered container, the cgroup that had its id first, and where the id ends in that one's path."""
         self.on_scope: Callable[[int, str | None], None] = lambda cgroup_id, runtime: None
         """Called whenever the runtime of a cgroup becomes known, and with None when it is gone; on the thread that
         brought the news, without the lock. Not for a cgroup of which it is not sure yet."""
@@ -132,8 +138,10 @@ class ContainerIndex:
         self._forget(cgroup_id)
         if len(self._named) >= MOST:
             self._forget(next(iter(self._named)))
-        found = container_of(path)
+        found = self._believed(cgroup_id, path)
         maybe = "" if found else unclaimed_id(path)
+        if maybe and not self._owns(cgroup_id, maybe, path):
+            maybe = ""
         container_id, runtime = found or (maybe, "docker")
         told = self._told.get(container_id)
         if container_id:
@@ -145,6 +153,28 @@ class ContainerIndex:
         container = HOST if not container_id else self._container(container_id, runtime, told)
         self._named[cgroup_id] = container
         return container
+
+    def _believed(self, cgroup_id: int, path: str) -> tuple[str, str] | None:
+        """`container_of`, but for cgroups that bear the id of somebody else's container. Under the lock."""
+        while found := container_of(path):
+            container_id, _ = found
+            if len(container_id) < NUMBERED or self._owns(cgroup_id, container_id, path):
+                return found
+            path = path[: path.find(container_id)].rpartition("/")[0]
+        return None
+
+    def _owns(self, cgroup_id: int, container_id: str, path: str) -> bool:
+        """Whether the cgroup at `path` is the one that has this id, or below it.
+
+        A user with a delegated cgroup may give one below it the id of a container, and have his own process taken for
+        the container's, or the container punished for it. But the container's own cgroup was there first: nobody can
+        guess the number. Under the lock.
+        """
+        owner, root = self._owners.get(container_id, (-1, ""))
+        if owner not in self._named or owner in self._late:
+            self._owners[container_id] = (cgroup_id, path[: path.find(container_id) + len(container_id)])
+            return True
+        return path.startswith(root)
 
     def _container(self, container_id: str, runtime: str, told: Told | None) -> Container:
         """One object for all cgroups of a container. Under the lock."""
@@ -186,6 +216,8 @@ class ContainerIndex:
         maybe = self._unclaimed.pop(cgroup_id, None)
         self._late.pop(cgroup_id, None)
         container_id = maybe or (old.id if old else "")
+        if self._owners.get(container_id, (-1, ""))[0] == cgroup_id:
+            del self._owners[container_id]
         members = self._members.get(container_id)
         if members is not None:
             members.discard(cgroup_id)

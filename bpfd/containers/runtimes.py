@@ -62,6 +62,11 @@ _MACHINES = (("lxc-", "lxc-libvirt"), ("rkt-", "rkt"), ("qemu-", ""), ("", "syst
 """What is registered with systemd-machined as machine-NAME.scope, by the name's beginning; "": a virtual machine."""
 _POD = re.compile(r"(?:.{0,200}-)?pod[0-9a-f][0-9a-f_-]{7,63}(?:\.slice)?")
 _GARDEN = re.compile(r"garden(?:-[0-9A-Za-z]{1,16})?")
+_PARENTS = {"good", "bad", "lxc", "buildkit"} | _PARENTS_OF_VZ | _PARENTS_OF_NAMES.keys()
+_BEGINNINGS = re.compile(
+    r"[0-9a-f]{64}|docker-|cri-containerd-|crio-|libpod-|nerdctl-|containerd-|machine-|lxc\.payload\.|runsc-|systemd-nspawn@"
+)
+_ENDINGS = (".libvirt-lxc", ".lxc.libvirt")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
@@ -72,8 +77,7 @@ def container_of(path: str) -> tuple[str, str] | None:
     """
     names = path[:MOST_PATH].split("/")
     for at in range(len(names) - 1, 0, -1):
-        name = names[at]
-        if len(name) < 2 and not name.isdigit():
+        if not _may_be(names[at], names[at - 1]):
             continue
         found = _of_engine(names, at) or _of_parent(names, at) or _of_name(names, at)
         if found:
@@ -90,6 +94,17 @@ def unclaimed_id(path: str) -> str:
         if len(name) == 64 and _HEX64.fullmatch(name):
             return name
     return ""
+
+
+def _may_be(name: str, parent: str) -> bool:
+    """Whether a closer look is worth it: a path may have hundreds of names, and whoever may make cgroups makes many."""
+    return (
+        parent in _PARENTS
+        or _BEGINNINGS.match(name) is not None
+        or parent.startswith("garden")
+        or ":" in name
+        or name.endswith(_ENDINGS)
+    )
 
 
 def _of_engine(names: list[str], at: int) -> tuple[str, str] | None:
@@ -145,7 +160,7 @@ def _of_name(names: list[str], at: int) -> tuple[str, str] | None:
     name = names[at]
     if name.startswith("machine-") and name.endswith(".scope"):
         return None if _is_supervisor(names, at) else _of_machine(name)
-    for suffix in (".libvirt-lxc", ".lxc.libvirt"):
+    for suffix in _ENDINGS:
         if name.endswith(suffix):
             return _named(name.removesuffix(suffix), "lxc-libvirt")
     for prefix, runtime in _PREFIXES:

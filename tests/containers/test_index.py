@@ -98,7 +98,7 @@ def test_memory_is_bounded_whatever_is_asked(index: ContainerIndex, monkeypatch:
         index.describe(f"{number:064x}", "n", "i", {})
         index.describe(f"{number + 7000:064x}", "n", "i", {})
     assert len(index._named) <= module.MOST + module.LATE
-    for kept in (index._members, index._unclaimed):
+    for kept in (index._members, index._unclaimed, index._owners):
         assert len(kept) <= len(index._named)
     assert max(len(index._late), len(index._told)) <= 50
 
@@ -136,6 +136,32 @@ def test_a_bare_number_is_a_container_only_if_docker_says_so(
     assert scopes == [(NOWHERE, "docker")]
     index.created(NOWHERE + 2, f"/my-parent/{ID}/init.scope")
     assert index.lookup(NOWHERE + 2).name == "web"
+
+
+@pytest.mark.parametrize("fake", [f"docker-{ID}.scope", f"docker/{ID}", f"libpod-{ID}.scope", f"mine/{ID}"])
+def test_nobody_is_taken_for_a_container_whose_id_he_gave_to_a_cgroup(index: ContainerIndex, fake: str) -> None:
+    index.created(NOWHERE, f"/docker/{ID}")
+    index.created(NOWHERE + 1, f"/user.slice/user-1000.slice/user@1000.service/{fake}")
+    index.created(NOWHERE + 2, f"/docker/{OTHER}/{fake}/x")
+    index.describe(ID, "web", "nginx", {})
+    assert index.lookup(NOWHERE).name == "web"
+    assert index.lookup(NOWHERE + 1) is HOST
+    assert index.lookup(NOWHERE + 2).id == OTHER
+    index.created(NOWHERE + 3, f"/docker/{ID}/{fake}")
+    assert index.lookup(NOWHERE + 3).id == ID
+
+
+def test_a_container_that_starts_again_is_the_same_one(index: ContainerIndex) -> None:
+    index.created(NOWHERE, f"/docker/{ID}")
+    index.removed(NOWHERE)
+    index.created(NOWHERE + 1, f"/elsewhere/docker/{ID}")
+    assert index.lookup(NOWHERE).id == index.lookup(NOWHERE + 1).id == ID
+
+
+def test_containers_of_the_same_name_in_two_containers_are_both_known(index: ContainerIndex) -> None:
+    index.created(NOWHERE, "/lxc.payload.a/lxc.payload.web")
+    index.created(NOWHERE + 1, "/lxc.payload.b/lxc.payload.web")
+    assert index.lookup(NOWHERE).id == index.lookup(NOWHERE + 1).id == "web"
 
 
 def test_containers_are_found_by_their_id(index: ContainerIndex) -> None:
@@ -238,5 +264,6 @@ def test_no_order_of_news_leaves_the_index_at_odds_with_itself(steps: list[tuple
         members = {cgroup_id for group in index._members.values() for cgroup_id in group}
         assert members <= index._named.keys()
         assert all(index._members.values())
+        assert {owner for owner, _ in index._owners.values()} <= index._named.keys()
     finally:
         index.close()
