@@ -24,6 +24,8 @@ log = logging.getLogger("bpfd.pipeline")
 
 BATCH = 256
 """Records that are taken from one ring before the next has its turn. At 4 µs a record a turn takes 1 ms."""
+RECORD_HEAD = 8
+"""Bytes before each record in a ring."""
 IDLE_S = 1.0
 """How often the clocks are compared when nothing happens."""
 
@@ -34,6 +36,8 @@ class Records(Protocol):
     fd: int
 
     def read(self, most: int) -> list[bytes]: ...
+
+    def pending(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -195,12 +199,14 @@ class Pipeline:
         return sorted(self._sources.values(), key=lambda source: not source.first)
 
     def _drain(self, source: Source) -> None:
-        """All that is in the ring now; what a busy machine adds meanwhile is bounded by the number of turns."""
-        for _ in range(1 << 12):
+        """All that is in the ring now, and not what a busy machine adds meanwhile: in a flood there is no end to it."""
+        left = source.ring.pending()
+        while left > 0:
             records = source.ring.read(BATCH)
             if not records:
                 return
             source.take(records)
+            left -= sum(len(record) + RECORD_HEAD for record in records)
 
     def _drain_all(self) -> None:
         for source in self._in_order():
