@@ -10,6 +10,7 @@ from bpfd.event import Event
 from bpfd.judges import Follower, Judge, JudgeSet, keys_of
 from bpfd.kernel import image
 from bpfd.kernel.program import Program
+from bpfd.kernel.record import KERNEL_ACTION
 from bpfd.pipeline import Pipeline
 from bpfd.rules import model, plan, predicate, window
 from bpfd.rules.model import Rule
@@ -61,8 +62,9 @@ class Enforcement:
             self._pipeline.judge_by(tracer, self._generation, JudgeSet(judges))
         else:
             fields = self._tracing.known[tracer].fields
-            planned = plan.make([judge.condition for judge in judges], fields)
-            pages = image.lay_out(planned, fields, self._generation)
+            in_kernel = [number for number, judge in enumerate(judges) if _acts_in_kernel(judge)]
+            planned = plan.make([judge.condition for judge in judges], fields, in_kernel)
+            pages = image.lay_out(planned, fields, self._generation, _signals(judges, planned))
             self._pipeline.judge_by(tracer, self._generation, JudgeSet(judges, planned.rules_of))
             try:
                 program.judge_by(pages)
@@ -84,7 +86,10 @@ class Enforcement:
         if rule.tracer:
             wants = predicate.compile(rule.condition, self._tracing.known[rule.tracer].fields)
         names = () if rule.mode == "observe" else rule.actions or self._default_actions
-        judge = Judge(rule.name, rule.tracer, wants, self._deliver_to(names), rule.condition, rule)
+        deliver = self._deliver_to(names)
+        if rule.where == "kernel":
+            deliver = self._deliver_the_rest(names)
+        judge = Judge(rule.name, rule.tracer, wants, deliver, rule.condition, rule)
         if isinstance(rule.window, model.Count):
             judge.counter, judge.key = window.Counter(rule.window), window.key_of(rule.window.by)
         return judge
@@ -92,6 +97,31 @@ class Enforcement:
     def _deliver_to(self, names: tuple[str, ...]) -> Callable[[list[Event]], None]:
         deliver = self._deliver
         return lambda events: deliver(names, events)
+
+    def _deliver_the_rest(self, names: tuple[str, ...]) -> Callable[[list[Event]], None]:
+        """What the kernel has done is not done again; what it could not do (a text too long for it) is done here."""
+        others = tuple(name for name in names if name not in model.SIGNALS)
+        to_all, to_others = self._deliver_to(names), self._deliver_to(others)
+
+        def deliver(events: list[Event]) -> None:
+            for event in events:
+                (to_others if KERNEL_ACTION in event.data else to_all)([event])
+
+        return deliver
+
+
+def _acts_in_kernel(judge: Judge) -> bool:
+    return judge.source is not None and judge.source.where == "kernel"
+
+
+def _signals(judges: tuple[Judge, ...], planned: plan.Plan) -> dict[str, int]:
+    """For each signal the bits of the rules that have the kernel send it: those alone that it decides by itself."""
+    signals = dict.fromkeys(model.SIGNALS, 0)
+    for number, judge in enumerate(judges):
+        if judge.source is not None and _acts_in_kernel(judge):
+            for name in signals.keys() & set(judge.source.actions):
+                signals[name] |= planned.exact_bits.get(number, 0)
+    return signals
 
 
 def _same(before: Iterable[Judge], now: Iterable[Judge]) -> bool:

@@ -13,6 +13,7 @@ from bpfd.rules import (
     filters,
     lint,
     output,
+    plan,
     resolve,
     sample,
     selftest,
@@ -85,6 +86,8 @@ def rule(table: Table, known: Known, problems: Problems, default_name: str = "")
         window=_sequence(table, context) if in_sequence else _count(table, context),
         examples=_examples(table, context),
     )
+    if made.where == "kernel" and not problems:
+        _kernel_decides(made, known, problems)
     if not problems and not in_sequence:
         lint.tree(made.condition, context, next(((key,) for key in MATCHING if key in table), ("tracer",)))
         selftest.run(made, known.tracers[made.tracer], problems)
@@ -187,6 +190,14 @@ def _where(table: Table, actions: tuple[str, ...], problems: Problems) -> Litera
         if key in table:
             problems.add(("where",), f'is "kernel", which judges each event alone; remove {key}')
     return "kernel"
+
+
+def _kernel_decides(rule: Rule, known: Known, problems: Problems) -> None:
+    """The kernel acts only on what it decides all by itself: it can't ask anybody."""
+    reason = plan.make([rule.condition], known.tracers[rule.tracer]).inexact.get(0)
+    if reason is not None:
+        what = f'is "kernel", but the kernel does not decide the rule alone: {reason}; change that, or write "user"'
+        problems.add(("where",), what)
 
 
 def _line(table: Table, key: str, problems: Problems) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bpfd.kernel.program import Spec
-from bpfd.kernel.record import layout
+from bpfd.kernel.record import HEADER, layout
 from bpfd.plugin import Field
 
 FIELDS = (
@@ -40,14 +40,17 @@ def make_taker(cgroups: Cgroups, hierarchy_id: int) -> Callable[[list[bytes]], N
     Hierarchies other than `hierarchy_id` are skipped.
     """
     fixed = layout(FIELDS)
+    skipped = [name for _, name, _ in HEADER].index("ancestors_length")
 
     def take(records: list[bytes]) -> None:
         for record in records:
-            *_, made, root, cgroup_id, length = fixed.unpack_from(record)
+            values = fixed.unpack_from(record)
+            made, root, cgroup_id, length = values[-4:]
             if root != hierarchy_id:
                 continue
             if made:
-                path = record[fixed.size : fixed.size + length].decode("utf-8", "surrogateescape")
+                begin = fixed.size + values[skipped]
+                path = record[begin : begin + length].decode("utf-8", "surrogateescape")
                 cgroups.created(cgroup_id, path)
             else:
                 cgroups.removed(cgroup_id)

@@ -73,6 +73,7 @@ struct bpfd_head {
   u64 bits;
   u32 generation, scoped, masks, wants_ancestors;
   u64 scope[BPFD_SCOPES];
+  u64 kill, stop, interrupt; /* bits of rules that have the kernel send a signal */
   struct bpfd_order order[BPFD_ORDER];
   struct bpfd_text_plan text[BPFD_TEXTS];
   struct bpfd_number_plan number[BPFD_NUMBERS];
@@ -86,10 +87,10 @@ struct bpfd_page {
     struct bpfd_head head;
   };
 };
-_Static_assert(__builtin_offsetof(struct bpfd_head, order) == 280, "image.py");
-_Static_assert(__builtin_offsetof(struct bpfd_head, text) == 408, "image.py");
-_Static_assert(__builtin_offsetof(struct bpfd_head, number) == 664, "image.py");
-_Static_assert(__builtin_offsetof(struct bpfd_head, classes) == 1432, "image.py");
+_Static_assert(__builtin_offsetof(struct bpfd_head, order) == 304, "image.py");
+_Static_assert(__builtin_offsetof(struct bpfd_head, text) == 432, "image.py");
+_Static_assert(__builtin_offsetof(struct bpfd_head, number) == 688, "image.py");
+_Static_assert(__builtin_offsetof(struct bpfd_head, classes) == 1456, "image.py");
 _Static_assert(sizeof(struct bpfd_head) <= 8192, "image.py");
 
 BPF_F_TABLE("array", u32, struct bpfd_page, bpfd_pages, 1, BPF_F_MMAPABLE | BPFD_INNER_MAP);
@@ -112,10 +113,12 @@ static __always_inline struct bpfd_event *bpfd_current(void) {
   return bpfd_scratch.lookup(&cpu);
 }
 
-static __always_inline u64 bpfd_in_scope(struct bpfd_head *head, u64 cgroup) {
+static __always_inline u64 bpfd_in_scope(struct bpfd_event *e, struct bpfd_head *head, u64 cgroup) {
   u32 *scope = bpfd_scope.lookup(&cgroup);
-  if (!scope)
+  if (!scope) {
+    e->bpfd_exact = 0;
     return head->bits;
+  }
   return head->scope[*scope & (BPFD_SCOPES - 1)];
 }
 
@@ -168,7 +171,7 @@ static __always_inline struct bpfd_event *bpfd_begin_view(struct task_struct *ta
     e->generation = head->generation;
     e->candidates = head->bits;
     if (head->scoped)
-      e->candidates &= bpfd_in_scope(head, bpfd_cgroup());
+      e->candidates &= bpfd_in_scope(e, head, bpfd_cgroup());
     if (!e->candidates)
       return 0;
     bpfd_order_next(e, view->first);
@@ -425,9 +428,44 @@ static __always_inline void bpfd_identify(struct bpfd_event *e) {
 #else
   e->inode = 0;
 #endif
-  e->exact = e->bpfd_exact;
   bpf_get_current_comm(e->command, sizeof(e->command));
   bpfd_read(e->parent, parent->comm);
+}
+
+/* What the kernel never sends a signal to: programs by the file they run, processes by their number (device 0). */
+struct bpfd_protected_key {
+  u64 device, number;
+};
+BPF_F_TABLE("hash", struct bpfd_protected_key, u32, bpfd_protected, 1024, BPF_F_NO_PREALLOC);
+
+static __always_inline bool bpfd_is_protected(struct task_struct *task) {
+  struct bpfd_protected_key key = {0, task->tgid};
+  struct mm_struct *mm = task->mm;
+  if (task->tgid == 1 || !mm || bpfd_protected.lookup(&key))
+    return true;
+  struct file *file = mm->exe_file;
+  if (!file)
+    return true;
+  key.device = file->f_inode->i_sb->s_dev;
+  key.number = file->f_inode->i_ino;
+  return bpfd_protected.lookup(&key) != 0;
+}
+
+/* Send the signal that a rule asks for, if the kernel has decided the rule all by itself. Returns the signal, or 0. It
+ * is delivered before the process is back from its system call. */
+static __always_inline u16 bpfd_send(struct bpfd_event *e, struct bpfd_head *head) {
+  u16 signal = 0;
+  if (!e->bpfd_exact || head->generation != e->generation)
+    return 0;
+  if (e->candidates & head->interrupt)
+    signal = 2;
+  if (e->candidates & head->stop)
+    signal = 19;
+  if (e->candidates & head->kill)
+    signal = 9;
+  if (!signal || bpfd_is_protected(bpf_get_current_task_btf()) || bpf_send_signal(signal))
+    return 0;
+  return signal;
 }
 
 int bpfd_emit(void *context) {
@@ -442,6 +480,7 @@ int bpfd_emit(void *context) {
   e->ancestors_length = 0;
   void *image = bpfd_rules.lookup(&zero);
   struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
+  e->signal = page ? bpfd_send(e, &page->head) : 0;
   if (!page || page->head.wants_ancestors)
     bpfd_name_ancestors(e, (struct task_struct *)bpf_get_current_task());
   u64 at = e->ancestors_length;

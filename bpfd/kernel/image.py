@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Mapping
 
 from bpfd.plugin import Field
 from bpfd.rules.automaton import Automaton, Mask
@@ -19,7 +20,7 @@ PAGE_BYTES = 65536
 PAGE_WORDS = PAGE_BYTES // 4
 SCOPES = 32
 MOST_MASKS = 2048
-ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, ROWS_AT = 280, 408, 664, 1432, 8192
+ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, ROWS_AT = 304, 432, 688, 1456, 8192
 EMIT, NUMBERS, TEXT, LATE = range(4)
 """The steps, as BPFD_STEP_ in filter.h."""
 SMALL_TABLE = 1 << 17
@@ -36,8 +37,13 @@ def scope_number(runtime: str) -> int:
     return RUNTIMES.index(runtime) if runtime in RUNTIMES else UNKNOWN_SCOPE
 
 
-def lay_out(plan: Plan, tracer_fields: tuple[Field, ...], generation: int) -> list[bytes]:
-    """The pages of `plan`, in order. `generation` is what every record judged by it carries, not 0."""
+def lay_out(
+    plan: Plan, tracer_fields: tuple[Field, ...], generation: int, signals: Mapping[str, int] = {}
+) -> list[bytes]:
+    """The pages of `plan`, in order. `generation` is what every record judged by it carries, not 0.
+
+    `signals` gives, for `kill`, `stop` and `interrupt`, the bits of rules that have the kernel send that signal.
+    """
     head = bytearray(ROWS_AT)
     masks = _Masks()
     order = _order(plan, tracer_fields)
@@ -52,9 +58,9 @@ def lay_out(plan: Plan, tracer_fields: tuple[Field, ...], generation: int) -> li
     scope = [plan.scope.get(runtime, plan.bits) for runtime in RUNTIMES]
     scope += [plan.bits] * (SCOPES - len(scope))
     scoped = any(bits != plan.bits for bits in scope)
-    struct.pack_into(
-        f"=QIIII{SCOPES}Q", head, 0, plan.bits, generation, scoped, masks_page, plan.wants_ancestors, *scope
-    )
+    sent = [signals.get(name, 0) for name in ("kill", "stop", "interrupt")]
+    numbers = (generation, scoped, masks_page, plan.wants_ancestors)
+    struct.pack_into(f"=QIIII{SCOPES}Q3Q", head, 0, plan.bits, *numbers, *scope, *sent)
     pages[0] = bytes(head) + pages[0][ROWS_AT:]
     return pages
 

@@ -107,6 +107,12 @@ class Program:
         finally:
             os.close(fd)
 
+    def protect(self, device: int, number: int) -> None:
+        """Never send a signal to what runs the file `number` on `device` (as the kernel counts devices), or, with
+        device 0, to the process `number`. Raises OSError when the table is full (1,024).
+        """
+        self.maps["bpfd_protected"].write(struct.pack("=QQ", device, number), struct.pack("=I", 1))
+
     def set_scope(self, cgroup: int, scope: int) -> None:
         """Say which runtime a cgroup belongs to, by image.py's number. A full table only means that Python judges."""
         with contextlib.suppress(OSError):

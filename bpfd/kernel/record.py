@@ -31,7 +31,7 @@ HEADER = (
     ("u64", "inode", "Q"),
     ("u32", "ns_pid", "I"),
     ("u16", "ancestors_length", "H"),
-    ("u16", "exact", "H"),
+    ("u16", "signal", "H"),
     ("char", "command[16]", "16s"),
     ("char", "parent[16]", "16s"),
 )
@@ -40,6 +40,10 @@ HEADER = (
 WALK = 512
 """BPFD_WALK in filter.h: the longest text that the kernel judges, in bytes."""
 
+KERNEL_ACTION = "kernelAction"
+"""The key of an event's data that says what the kernel did to the process already."""
+SIGNALS = {9: "kill", 19: "stop", 2: "interrupt"}
+"""The signals that the kernel sends, by the names of the actions."""
 ANCESTORS = 256
 """Room for the ancestors' commands, 16 of them: BPFD_ANCESTORS in filter.h."""
 
@@ -151,7 +155,7 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, user_of: Users, 
     def decode(record: bytes) -> tuple[Event, tuple[int, int]]:
         values = unpack(record)
         (time, cgroup, start, candidates, result, pid, tid, ppid, uid, gid, generation) = values[:11]
-        (inode, ns_pid, ancestors_length, _exact, command, parent) = values[11:17]
+        (inode, ns_pid, ancestors_length, signal, command, parent) = values[11:17]
         data: dict[str, str] = {}
         at = begin + ancestors_length
         for index, key, show, optional in text_plan:
@@ -166,6 +170,8 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, user_of: Users, 
                 data[key] = show(number)
         if settle is not None:
             settle(data, result)
+        if signal:
+            data[KERNEL_ACTION] = SIGNALS[signal]
         container = container_of(cgroup)
         event = new_event(
             Event,
