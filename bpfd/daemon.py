@@ -141,12 +141,15 @@ class Daemon:
             wanted = {name for name, tracer in self._plugins.tracers.items() if tracer.default}
         return wanted
 
-    def _apply(self) -> None:
-        """Have the rulebook's rules judge: load and unload tracers, then put each tracer's rules in force."""
+    def _apply(self, again: Collection[str] = ()) -> None:
+        """Have the rulebook's rules judge: load and unload tracers, then put each tracer's rules in force.
+
+        Tracers that failed before are tried again if they are among `again`.
+        """
         rules = [rule for rule in self._rulebook.rules.values() if rule.enabled]
         self._actions.prepare({name for rule in rules for name in self._names_of(rule)})
         self._actions.prepare(self._settings.default_actions)
-        self._tracing.want(self._wanted(rules))
+        self._tracing.want(self._wanted(rules), again)
         if self._strict and self._tracing.failed:
             raise LoadError("\n".join(self._tracing.failed.values()))
         self._enforcement.apply(rules)
@@ -162,7 +165,7 @@ class Daemon:
         with self._lock:
             rule = self._rulebook.parse(toml, source, replace)
             self._actions.prepare(self._names_of(rule))
-            self._tracing.want(self._wanted([*self._rulebook.rules.values(), rule]))
+            self._tracing.want(self._wanted([*self._rulebook.rules.values(), rule]), again={rule.tracer})
             if rule.tracer in self._tracing.failed:
                 problem = self._tracing.failed[rule.tracer]
                 self._apply()
@@ -180,7 +183,7 @@ class Daemon:
         """Read the rules directory again. Raises `RuleError`."""
         with self._lock:
             self._rulebook.reload()
-            self._apply()
+            self._apply(again=self._tracing.failed)
 
     def list_rules(self) -> list[RuleStatus]:
         rules, problems = self._snapshot

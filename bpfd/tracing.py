@@ -93,13 +93,15 @@ class Tracing:
         """Tracers that were wanted and did not load, with the reason."""
         return dict(self._failed)
 
-    def want(self, names: Collection[str]) -> None:
+    def want(self, names: Collection[str], again: Collection[str] = ()) -> None:
         """Run exactly `names`: load what is missing, side by side, and unload the rest.
 
-        What fails is in `failed`; it stops nothing else. Blocks for as long as the compiler takes.
+        What fails is in `failed`; it stops nothing else, and is tried again only if it is among `again`: each change of
+        any rule comes here. Blocks for as long as the compiler takes.
         """
         with self._lock:
-            missing = sorted(set(names) - self._running.keys())
+            settled = self._running.keys() | (self._failed.keys() - set(again))
+            missing = sorted(set(names) - settled)
             for name in sorted(self._running.keys() - set(names)):
                 self._stop(name)
             self._failed = {name: text for name, text in self._failed.items() if name in names and name not in missing}
