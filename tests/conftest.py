@@ -1,0 +1,91 @@
+"""What holds for every test: nothing is left behind, and nothing that could run is skipped."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BTF = Path("/sys/kernel/btf/vmlinux")
+PATIENCE_S = 5.0
+"""How long what a test started may take to end."""
+SHARED = ("dockerd", "shared")
+"""Fixtures that outlive a test, and whose processes are not the test's."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a thread, a descriptor or a child process behind."""
+    for name in request.fixturenames:
+        if name in SHARED:
+            request.getfixturevalue(name)
+    before = _threads(), _descriptors(), _children()
+    yield
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        left = [now - then for now, then in zip((_threads(), _descriptors(), _children()), before, strict=True)]
+        if not any(left) or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    threads, descriptors, children = left
+    assert not threads, f"the test left threads: {threads}"
+    assert not descriptors, f"the test left descriptors: {descriptors}"
+    assert not children, f"the test left processes: {children}"
+
+
+def _threads() -> set[str]:
+    return {f"{thread.name} {thread.ident}" for thread in threading.enumerate() if not _is_of_the_runner(thread)}
+
+
+def _is_of_the_runner(thread: threading.Thread) -> bool:
+    """pytest-xdist and gRPC's client keep threads of their own."""
+    names = ("MainThread", "execnet", "Dummy", "asyncio")
+    return thread.name.startswith(names) or "_poll_wrapper" in thread.name or "channel_spin" in thread.name
+
+
+def _descriptors() -> set[str]:
+    """Open files by what they lead to, sockets and pipes left out: libraries keep some of these."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if not target.startswith(("socket:", "pipe:", "/dev/", "/proc/", "anon_inode:[event")):
+            found.add(f"{fd} {target}")
+    return found
+
+
+def _children() -> set[str]:
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            pids = (task / "children").read_text().split()
+        except OSError:
+            continue
+        for pid in pids:
+            try:
+                found.add(f"{pid} {Path(f'/proc/{pid}/comm').read_text().strip()}")
+            except OSError:
+                continue
+    return found
+
+
+def _could_run() -> bool:
+    return os.geteuid() == 0 and BTF.exists()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A test that was skipped where it could have run has failed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not _could_run():
+        return
+    skipped = reporter.stats.get("skipped", [])
+    if skipped:
+        reporter.write_line(f"{len(skipped)} tests were skipped on a machine that could run them", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
