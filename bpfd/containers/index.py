@@ -54,7 +54,8 @@ class ContainerIndex:
         """Of each numbered container, the cgroup that had its id first, and where the id ends in that one's path."""
         self.on_scope: Callable[[int, str | None], None] = lambda cgroup_id, runtime: None
         """Called whenever the runtime of a cgroup becomes known, and with None when it is gone; on the thread that
-        brought the news, without the lock. Not for a cgroup of which it is not sure yet."""
+        brought the news, without the lock. Not for a cgroup of which it is not sure yet. Of one that is gone, None is
+        the last word."""
 
     def close(self) -> None:
         with self._lock:
@@ -85,15 +86,16 @@ class ContainerIndex:
         """Learn of every cgroup that exists. Call it once `created` and `removed` are being called."""
         for cgroup_id, path in self._tree.scan():
             with self._lock:
-                if cgroup_id not in self._named:
-                    self._learn(cgroup_id, path)
+                learnt = None if cgroup_id in self._named else self._learn(cgroup_id, path)
+            if learnt is not None:
+                self._tell(cgroup_id, learnt.runtime)
 
     def created(self, cgroup_id: int, path: str) -> None:
         """A cgroup was made. `path` is that of its hierarchy; a hostile one does no harm. Event thread."""
         with self._lock:
             learnt = self._learn(cgroup_id, path)
         if learnt is not None:
-            self.on_scope(cgroup_id, learnt.runtime)
+            self._tell(cgroup_id, learnt.runtime)
 
     def removed(self, cgroup_id: int) -> None:
         """A cgroup is gone; it is still named for a while, for events that come late. Event thread."""
@@ -118,7 +120,7 @@ class ContainerIndex:
             with self._lock:  # for each anew: a container may have made many, and the event thread must not wait
                 claimed = self._rename(cgroup_id, container_id, told)
             if claimed:
-                self.on_scope(cgroup_id, "docker")
+                self._tell(cgroup_id, "docker")
 
     def _look_up(self, cgroup_id: int) -> Container:
         path = self._tree.path_of(cgroup_id)
@@ -130,8 +132,14 @@ class ContainerIndex:
             learnt = self._learn(cgroup_id, path)
         if learnt is None:
             return HOST
-        self.on_scope(cgroup_id, learnt.runtime)
+        self._tell(cgroup_id, learnt.runtime)
         return learnt
+
+    def _tell(self, cgroup_id: int, runtime: str) -> None:
+        """Without the lock: whoever listens makes system calls. If the cgroup went meanwhile, that is told last."""
+        self.on_scope(cgroup_id, runtime)
+        if cgroup_id in self._late or cgroup_id not in self._named:
+            self.on_scope(cgroup_id, None)
 
     def _learn(self, cgroup_id: int, path: str) -> Container | None:
         """Remember the cgroup. None: it is named as the host's, but Docker may know better. Under the lock."""

@@ -54,6 +54,44 @@ def test_containers_that_ran_before_are_known_after_the_scan(index: ContainerInd
         assert index.known()[path.stat().st_ino] == "not-found"
 
 
+def test_the_kernel_is_told_of_what_the_scan_finds(
+    index: ContainerIndex, hierarchy: Hierarchy, scopes: list[tuple[int, str | None]]
+) -> None:
+    with own_cgroup(hierarchy.mount) as path:
+        container, maybe = path / "docker" / ID, path / OTHER
+        container.mkdir(parents=True)
+        maybe.mkdir()
+        index.scan()
+        told = dict(scopes)
+        assert told[path.stat().st_ino] == "not-found"
+        assert told[container.stat().st_ino] == "docker"
+        assert maybe.stat().st_ino not in told
+        scopes.clear()
+        index.scan()
+        assert not {cgroup_id for cgroup_id, _ in scopes} & told.keys(), "told twice"
+
+
+def test_a_cgroup_that_goes_while_docker_claims_it_does_not_stay_in_the_kernel(index: ContainerIndex) -> None:
+    kernel: dict[int, str] = {}
+
+    def settle(cgroup_id: int, runtime: str | None) -> None:
+        if runtime is None:
+            kernel.pop(cgroup_id, None)
+        else:
+            kernel[cgroup_id] = runtime
+
+    def tell(cgroup_id: int, runtime: str | None) -> None:
+        index.on_scope = settle
+        index.removed(cgroup_id)  # what the event thread does between the news and its telling
+        settle(cgroup_id, runtime)
+
+    index.created(NOWHERE, f"/my-parent/{ID}")
+    index.on_scope = tell
+    index.describe(ID, "web", "nginx", {})
+    assert kernel == {}
+    assert index.lookup(NOWHERE).name == "web"
+
+
 def test_a_cgroup_that_nobody_told_of_is_looked_up_once(index: ContainerIndex, hierarchy: Hierarchy) -> None:
     with own_cgroup(hierarchy.mount) as path:
         container = path / f"crio-{ID}.scope"
