@@ -42,8 +42,8 @@ def _threads() -> set[str]:
 
 
 def _is_of_the_runner(thread: threading.Thread) -> bool:
-    """pytest-xdist and gRPC's client keep threads of their own."""
-    names = ("MainThread", "execnet", "Dummy", "asyncio")
+    """pytest-xdist, gRPC's client and libraries with nameless pools keep threads; ours have names of their own."""
+    names = ("MainThread", "execnet", "Dummy", "asyncio", "ThreadPoolExecutor-")
     return thread.name.startswith(names) or "_poll_wrapper" in thread.name or "channel_spin" in thread.name
 
 
