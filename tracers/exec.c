@@ -5,25 +5,18 @@
 #define MOST_ARGUMENTS 256
 
 static __always_inline void name_cwd(struct bpfd_event *e, struct task_struct *task) {
-  struct fs_struct *fs;
-  struct path path = {};
-  bpfd_read(fs, task->fs);
-  bpfd_read(path, fs->pwd);
+  struct path path = {task->fs->pwd.mnt, task->fs->pwd.dentry};
   bpfd_path_string(e, cwd, path);
 }
 
 static __always_inline void name_parent(struct bpfd_event *e, struct task_struct *task) {
-  struct task_struct *parent;
-  bpfd_read(parent, task->real_parent);
-  bpfd_kernel_string(e, parent, parent->comm);
+  bpfd_kernel_string(e, parent, task->real_parent->comm);
 }
 
 /* The new program's arguments lie one after the other on its new stack; the kernel has just written them. */
 static __always_inline void copy_arguments(struct bpfd_event *e, struct mm_struct *mm) {
-  unsigned long begin = 0, end = 0;
-  bpfd_read(begin, mm->arg_start);
-  bpfd_read(end, mm->arg_end);
-  u64 length = end - begin;
+  unsigned long begin = mm->arg_start;
+  u64 length = mm->arg_end - begin;
   bpfd_barrier(length);
   if (length > BPFD_LENGTH_argv) {
     length = BPFD_LENGTH_argv;
@@ -42,15 +35,12 @@ TRACEPOINT_PROBE(sched, sched_process_exec) {
   struct bpfd_event *e = bpfd_begin();
   if (!e)
     return 0;
-  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-  struct mm_struct *mm;
-  struct file *file;
-  struct path path = {};
+  struct task_struct *task = bpf_get_current_task_btf();
+  struct mm_struct *mm = task->mm;
+  struct file *file = mm->exe_file;
+  struct path path = {file->f_path.mnt, file->f_path.dentry};
   bpfd_kernel_string(e, filename, (char *)args + (args->data_loc_filename & 0xffff));
-  bpfd_read(mm, task->mm);
   copy_arguments(e, mm);
-  bpfd_read(file, mm->exe_file);
-  bpfd_read(path, file->f_path);
   bpfd_path_string(e, path, path);
   name_cwd(e, task);
   name_parent(e, task);
@@ -93,7 +83,7 @@ static __always_inline int failed(void *args, long result, const char *filename,
   struct bpfd_event *e = bpfd_begin();
   if (!e)
     return 0;
-  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+  struct task_struct *task = bpf_get_current_task_btf();
   e->return_value = result;
   bpfd_user_string(e, filename, filename);
   gather_arguments(e, argv);

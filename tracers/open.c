@@ -4,13 +4,7 @@
 
 /* The file behind a descriptor of the current process. */
 static __always_inline bool file_of(int descriptor, struct path *path) {
-  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-  struct files_struct *files;
-  struct fdtable *table;
-  struct file **open_files, *file = 0;
-  bpfd_read(files, task->files);
-  bpfd_read(table, files->fdt);
-  bpfd_read(open_files, table->fd);
+  struct file **open_files = bpf_get_current_task_btf()->files->fdt->fd, *file = 0;
   bpfd_read(file, open_files[descriptor]);
   if (!file)
     return false;
@@ -19,12 +13,12 @@ static __always_inline bool file_of(int descriptor, struct path *path) {
 
 /* The directory that a relative name starts from. */
 static __always_inline bool directory_of(int descriptor, struct path *path) {
-  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-  struct fs_struct *fs;
+  struct fs_struct *fs = bpf_get_current_task_btf()->fs;
   if (descriptor >= 0)
     return file_of(descriptor, path);
-  bpfd_read(fs, task->fs);
-  return !bpfd_read(*path, fs->pwd);
+  path->mnt = fs->pwd.mnt;
+  path->dentry = fs->pwd.dentry;
+  return true;
 }
 
 static __always_inline void name_opened(struct bpfd_event *e, int descriptor) {

@@ -136,8 +136,8 @@ static __always_inline void bpfd_order_next(struct bpfd_event *e, struct bpfd_pa
 
 /* The rules changed while an event was being judged: Python judges it, by those in force then. */
 static __always_inline void bpfd_judge_none(struct bpfd_event *e) {
-  e->candidates = ~0ULL;
-  e->generation = 0;
+  e->bpfd_candidates = ~0ULL;
+  e->bpfd_generation = 0;
   e->bpfd_exact = 0;
   e->bpfd_do = BPFD_STEP_EMIT;
 }
@@ -168,11 +168,11 @@ static __always_inline struct bpfd_event *bpfd_begin_view(struct task_struct *ta
   view->first = view->image ? bpfd_page(view->image, 0) : 0;
   if (view->first) {
     struct bpfd_head *head = &view->first->head;
-    e->generation = head->generation;
-    e->candidates = head->bits;
+    e->bpfd_generation = head->generation;
+    e->bpfd_candidates = head->bits;
     if (head->scoped)
-      e->candidates &= bpfd_in_scope(e, head, bpfd_cgroup());
-    if (!e->candidates)
+      e->bpfd_candidates &= bpfd_in_scope(e, head, bpfd_cgroup());
+    if (!e->bpfd_candidates)
       return 0;
     bpfd_order_next(e, view->first);
   } else
@@ -208,7 +208,7 @@ static __always_inline int bpfd_next(void *context, struct bpfd_event *e) {
   int zero = 0;
   void *image = bpfd_rules.lookup(&zero);
   struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
-  if (page && page->head.generation == e->generation)
+  if (page && page->head.generation == e->bpfd_generation)
     bpfd_order_next(e, page);
   else
     bpfd_judge_none(e);
@@ -286,9 +286,9 @@ found:
     if (e->bpfd_undecided)
       e->bpfd_exact = 0;
     else
-      e->candidates &= (head->text[plan].free | e->bpfd_wanted) & ~e->bpfd_refused;
+      e->bpfd_candidates &= (head->text[plan].free | e->bpfd_wanted) & ~e->bpfd_refused;
   }
-  return e->candidates;
+  return e->bpfd_candidates;
 }
 
 int bpfd_text(void *context) {
@@ -298,7 +298,7 @@ int bpfd_text(void *context) {
     return 0;
   void *image = bpfd_rules.lookup(&zero);
   struct bpfd_page *first = image ? bpfd_page(image, 0) : 0;
-  if (first && first->head.generation == e->generation && !bpfd_judge_text(e, image, first))
+  if (first && first->head.generation == e->bpfd_generation && !bpfd_judge_text(e, image, first))
     return 0;
   return bpfd_next(context, e);
 }
@@ -329,7 +329,7 @@ static __always_inline void bpfd_look_up(struct bpfd_event *e, void *image, stru
     if (next < plan->count && page->bound[next & (BPFD_PAGE_WORDS / 4 - 1)].lower <= *sought)
       *place = next;
   }
-  e->candidates &= plan->free | page->bound[*place & (BPFD_PAGE_WORDS / 4 - 1)].wanted;
+  e->bpfd_candidates &= plan->free | page->bound[*place & (BPFD_PAGE_WORDS / 4 - 1)].wanted;
 }
 #define BPFD_KEY_s64(value) ((u64)(value) ^ (1ULL << 63))
 #define BPFD_KEY_u64(value) ((u64)(value))
@@ -344,7 +344,7 @@ int bpfd_numbers(void *context) {
     return 0;
   void *image = bpfd_rules.lookup(&zero);
   struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
-  if (page && page->head.generation == e->generation) {
+  if (page && page->head.generation == e->bpfd_generation) {
     struct bpfd_head *head = &page->head;
     u64 owner = bpf_get_current_uid_gid();
     BPFD_ASK_NUMBER(e, image, head, 0, e->pid)
@@ -352,7 +352,7 @@ int bpfd_numbers(void *context) {
     BPFD_ASK_NUMBER(e, image, head, 2, owner >> 32)
     BPFD_ASK_NUMBER(e, image, head, 3, BPFD_KEY_s64(e->return_value))
     BPFD_ASK_NUMBERS(e, image, head)
-    if (!e->candidates)
+    if (!e->bpfd_candidates)
       return 0;
   }
   return bpfd_next(context, e);
@@ -414,22 +414,22 @@ static __always_inline void bpfd_identify(struct bpfd_event *e) {
   struct pid *pid = leader->thread_pid;
   u64 owner = bpf_get_current_uid_gid();
   u32 level = pid->level;
-  e->time = bpf_ktime_get_boot_ns();
-  e->cgroup = bpfd_cgroup();
+  e->bpfd_time = bpf_ktime_get_boot_ns();
+  e->bpfd_cgroup_id = bpfd_cgroup();
   e->uid = owner;
   e->gid = owner >> 32;
   e->ppid = parent->tgid;
-  e->start = leader->start_boottime;
+  e->bpfd_born = leader->start_boottime;
   e->ns_pid = e->pid;
   if (level)
     bpfd_read(e->ns_pid, pid->numbers[level].nr);
 #ifdef BPFD_HAS_PIDFS
-  e->inode = pid->ino;
+  e->bpfd_inode = pid->ino;
 #else
-  e->inode = 0;
+  e->bpfd_inode = 0;
 #endif
   bpf_get_current_comm(e->command, sizeof(e->command));
-  bpfd_read(e->parent, parent->comm);
+  bpfd_read(e->bpfd_parent, parent->comm);
 }
 
 /* What the kernel never sends a signal to: programs by the file they run, processes by their number (device 0). */
@@ -455,13 +455,13 @@ static __always_inline bool bpfd_is_protected(struct task_struct *task) {
  * is delivered before the process is back from its system call. */
 static __always_inline u16 bpfd_send(struct bpfd_event *e, struct bpfd_head *head) {
   u16 signal = 0;
-  if (!e->bpfd_exact || head->generation != e->generation)
+  if (!e->bpfd_exact || head->generation != e->bpfd_generation)
     return 0;
-  if (e->candidates & head->interrupt)
+  if (e->bpfd_candidates & head->interrupt)
     signal = 2;
-  if (e->candidates & head->stop)
+  if (e->bpfd_candidates & head->stop)
     signal = 19;
-  if (e->candidates & head->kill)
+  if (e->bpfd_candidates & head->kill)
     signal = 9;
   if (!signal || bpfd_is_protected(bpf_get_current_task_btf()) || bpf_send_signal(signal))
     return 0;
@@ -480,7 +480,7 @@ int bpfd_emit(void *context) {
   e->ancestors_length = 0;
   void *image = bpfd_rules.lookup(&zero);
   struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
-  e->signal = page ? bpfd_send(e, &page->head) : 0;
+  e->bpfd_signal = page ? bpfd_send(e, &page->head) : 0;
   if (!page || page->head.wants_ancestors)
     bpfd_name_ancestors(e, (struct task_struct *)bpf_get_current_task());
   u64 at = e->ancestors_length;

@@ -27,22 +27,30 @@ static __always_inline bool bpfd_is_bind_mount(struct path *path) {
   return shown != whole;
 }
 
+/* What leads up from a directory entry: its parent and its name lie side by side, and one read costs what ten bytes do. */
+struct bpfd_step_up {
+  struct dentry *parent;
+  struct qstr name;
+};
+_Static_assert(__builtin_offsetof(struct dentry, d_name) ==
+                   __builtin_offsetof(struct dentry, d_parent) + __builtin_offsetof(struct bpfd_step_up, name),
+               "the parent and the name of a directory entry do not lie side by side");
+
 /* Prepend the names from `dentry` up to the root; `mount` NULL: up to the file system's own root.
  * `begin` says where the string begins, at most `limit`, and is moved. It lives in a map because the verifier knows
  * nothing of what is there, and so takes each round of the loop to be like the one before. */
 static __always_inline void bpfd_prepend(char *place, u64 limit, u16 *begin, struct mount *mount,
                                          struct dentry *dentry) {
-  struct dentry *parent, *shown;
+  struct bpfd_step_up up = {};
+  struct dentry *shown = 0;
   struct mount *above;
-  struct qstr name;
   u64 at;
+  if (mount)
+    bpfd_read(shown, mount->mnt.mnt_root);
 #pragma nounroll
   for (int depth = 0; depth < BPFD_PATH_DEPTH; depth++) {
-    bpfd_read(parent, dentry->d_parent);
-    shown = 0;
-    if (mount)
-      bpfd_read(shown, mount->mnt.mnt_root);
-    if (dentry == shown || dentry == parent) {
+    bpf_probe_read_kernel(&up, sizeof(up), &dentry->d_parent);
+    if (dentry == shown || dentry == up.parent) {
       if (!mount)
         return;
       bpfd_read(above, mount->mnt_parent);
@@ -50,10 +58,10 @@ static __always_inline void bpfd_prepend(char *place, u64 limit, u16 *begin, str
         return;
       bpfd_read(dentry, mount->mnt_mountpoint);
       mount = above;
+      bpfd_read(shown, mount->mnt.mnt_root);
       continue;
     }
-    bpfd_read(name, dentry->d_name);
-    u64 length = name.len;
+    u64 length = up.name.len;
     bpfd_barrier(length);
     length &= 255;
     at = *begin;
@@ -64,10 +72,10 @@ static __always_inline void bpfd_prepend(char *place, u64 limit, u16 *begin, str
     bpfd_barrier(at);
     if (at > limit || at == 0)
       break;
-    bpf_probe_read_kernel(place + at, length, name.name);
+    bpf_probe_read_kernel(place + at, length, up.name.name);
     place[at - 1] = '/';
     *begin = at - 1;
-    dentry = parent;
+    dentry = up.parent;
   }
   at = *begin;
   bpfd_barrier(at);

@@ -17,25 +17,28 @@ from bpfd.plugin import BPFTracer, Field
 from bpfd.rules import plan
 
 HEADER = (
-    ("u64", "time", "Q"),
-    ("u64", "cgroup", "Q"),
-    ("u64", "start", "Q"),
-    ("u64", "candidates", "Q"),
+    ("u64", "bpfd_time", "Q"),
+    ("u64", "bpfd_cgroup_id", "Q"),
+    ("u64", "bpfd_born", "Q"),
+    ("u64", "bpfd_candidates", "Q"),
     ("s64", "return_value", "q"),
     ("u32", "pid", "I"),
     ("u32", "tid", "I"),
     ("u32", "ppid", "I"),
     ("u32", "uid", "I"),
     ("u32", "gid", "I"),
-    ("u32", "generation", "I"),
-    ("u64", "inode", "Q"),
+    ("u32", "bpfd_generation", "I"),
+    ("u64", "bpfd_inode", "Q"),
     ("u32", "ns_pid", "I"),
     ("u16", "ancestors_length", "H"),
-    ("u16", "signal", "H"),
+    ("u16", "bpfd_signal", "H"),
     ("char", "command[16]", "16s"),
-    ("char", "parent[16]", "16s"),
+    ("char", "bpfd_parent[16]", "16s"),
 )
-"""C type, C name, struct code of what every record begins with. Offsets are naturally aligned: no padding."""
+"""C type, C name, struct code of what every record begins with. Offsets are naturally aligned: no padding.
+
+Names that a tracer might want for a field of its own begin with bpfd_.
+"""
 
 WALK = 512
 """BPFD_WALK in filter.h: the longest text that the kernel judges, in bytes."""
