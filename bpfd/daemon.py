@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from bpfd import machine
 from bpfd.api.server import Server
 from bpfd.containers import watch
-from bpfd.containers.cgroups import find_hierarchy
+from bpfd.containers.cgroups import Hierarchy, find_hierarchy
 from bpfd.containers.docker import DockerWatch
 from bpfd.containers.index import ContainerIndex
 from bpfd.control import ActionStatus, RuleStatus, State, Status, Subscription, TracerStatus
@@ -20,7 +21,7 @@ from bpfd.counters import Counters
 from bpfd.enforcement import Enforcement
 from bpfd.errors import LoadError, RuleError, SettingsError
 from bpfd.kernel import headers, program
-from bpfd.kernel.program import Build
+from bpfd.kernel.program import Build, Program
 from bpfd.live import Live
 from bpfd.pipeline import Clock, Pipeline, Source
 from bpfd.plugin import BPFTracer, one_line
@@ -45,8 +46,12 @@ class Daemon:
     """The whole daemon; implements `bpfd.control.Control`. `start` it once, `stop` it once, from one thread."""
 
     def __init__(self, settings: Settings, strict: bool = False) -> None:
-        """`strict`: a bad rule file, or a tracer that does not load, is a reason not to start."""
+        """`strict`: a bad rule file, or a tracer that does not load, is a reason not to start.
+
+        Raises `ApiError` if the configured address is none.
+        """
         self._settings, self._strict = settings, strict
+        self._server = Server(self, settings.grpc_addr)
         self._counters = Counters()
         self._live = Live(settings.trace_queue)
         self._clock = Clock()
@@ -76,6 +81,7 @@ class Daemon:
         for problem in self._plugins.problems:
             log.error("%s", problem)
         self._check_names()
+        machine.check_writable(settings.state_dir, "state_dir")
         self._host = machine.host()
         self._actions = Actions(self._plugins.actions, settings.actions, counters, settings.action_queue)
         self._closing.callback(self._actions.stop, 1.5)
@@ -89,12 +95,20 @@ class Daemon:
         self._closing.callback(self._pipeline.stop)
         counters.watch("events.queue_full", lambda: self._pipeline.queue_lost)
         counters.watch("trace.slow_client", lambda: self._live.lost)
+        hierarchy = find_hierarchy()
+        index = ContainerIndex(hierarchy)
+        self._closing.callback(index.close)  # after the tracers, whose last events it names
         self._closing.callback(self._tracing.close)
-        self._follow_containers()
         self._rulebook.load()
         self._report_bad_rules()
-        self._apply()
-        self._serve()
+        self._show_rules()
+        with self._lock:  # who wants to change something waits until everything runs
+            # First, so that a second daemon notices before its rules act on anything.
+            self._server.start()
+            self._closing.callback(self._server.stop, 1.0)
+            self._load_programs(index, hierarchy)
+            self._closing.callback(self._server.stop, 1.0)  # again, so that it is the first to end
+            self._apply()
 
     def _check_names(self) -> None:
         """Raises `SettingsError` for a tracer or default action of the configuration that nobody provides."""
@@ -103,24 +117,28 @@ class Daemon:
                 known = ", ".join(sorted(self._plugins.tracers))
                 raise SettingsError(f'tracers: there is no tracer "{tracer}"; there are {known}')
 
-    def _follow_containers(self) -> None:
-        hierarchy = find_hierarchy()
-        index = ContainerIndex(hierarchy)
-        self._closing.callback(index.close)
+    def _load_programs(self, index: ContainerIndex, hierarchy: Hierarchy) -> None:
+        """Load what watches containers beside the tracers that the rules want: each keeps a processor busy."""
         build = Build(headers.ensure(self._settings.cache_dir), hierarchy.subsystem, self_pid=machine.own_pid())
-        watcher = program.load(watch.SPEC, build)
-        source = Source("cgroups", watcher.ring, watch.make_taker(index, hierarchy.hierarchy_id), first=True)
+        index.scan()
+        self._tracing.prepare(build, index.lookup, index.by_id, index.known)
+        index.on_scope = self._tracing.set_scope
+        with ThreadPoolExecutor(1, thread_name_prefix="bpfd-load") as pool:
+            watcher = pool.submit(program.load, watch.SPEC, build)
+            self._tracing.want(self._wanted(self._enabled()))
+            self._follow_containers(watcher.result(), index, hierarchy.hierarchy_id)
+
+    def _follow_containers(self, watcher: Program, index: ContainerIndex, hierarchy_id: int) -> None:
+        source = Source("cgroups", watcher.ring, watch.make_taker(index, hierarchy_id), first=True)
         self._closing.callback(watcher.close)
         self._closing.callback(self._pipeline.remove, source)
         self._counters.watch("containers.lost", lambda: watcher.lost)
         self._closing.callback(self._counters.unwatch, "containers.lost")
         self._pipeline.add(source)
-        index.scan()
+        index.scan()  # again: what came since the first time
         docker = DockerWatch(index)
         docker.start()
         self._closing.callback(docker.stop)
-        self._tracing.prepare(build, index.lookup, index.by_id, index.known)
-        index.on_scope = self._tracing.set_scope
 
     def _report_bad_rules(self) -> None:
         problems = [line for lines in self._rulebook.problems.values() for line in lines]
@@ -129,10 +147,11 @@ class Daemon:
         if problems and self._strict:
             raise RuleError(problems)
 
-    def _serve(self) -> None:
-        server = Server(self, self._settings.grpc_addr)
-        server.start()
-        self._closing.callback(server.stop, 1.0)
+    def _enabled(self) -> list[Rule]:
+        return [rule for rule in self._rulebook.rules.values() if rule.enabled]
+
+    def _show_rules(self) -> None:
+        self._snapshot = (dict(self._rulebook.rules), dict(self._rulebook.problems))
 
     def _wanted(self, rules: Collection[Rule]) -> set[str]:
         """The tracers that somebody wants; with no rule and no word in the configuration, the default ones."""
@@ -146,14 +165,14 @@ class Daemon:
 
         Tracers that failed before are tried again if they are among `again`.
         """
-        rules = [rule for rule in self._rulebook.rules.values() if rule.enabled]
+        rules = self._enabled()
         self._actions.prepare({name for rule in rules for name in self._names_of(rule)})
         self._actions.prepare(self._settings.default_actions)
         self._tracing.want(self._wanted(rules), again)
         if self._strict and self._tracing.failed:
             raise LoadError("\n".join(self._tracing.failed.values()))
         self._enforcement.apply(rules)
-        self._snapshot = (dict(self._rulebook.rules), dict(self._rulebook.problems))
+        self._show_rules()
 
     def _names_of(self, rule: Rule) -> tuple[str, ...]:
         return rule.actions or self._settings.default_actions

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 from pathlib import Path
 
-from bpfd.errors import KernelError
+from bpfd.errors import KernelError, SettingsError
 from bpfd.kernel import headers, probes
 
 INIT_PID_NAMESPACE = 0xEFFFFFFC
@@ -22,6 +23,18 @@ def check() -> None:
     if not headers.BTF.exists():
         raise KernelError(f"{headers.BTF}: this kernel has no BTF; run a kernel with CONFIG_DEBUG_INFO_BTF=y")
     probes.tracefs()
+
+
+def check_writable(directory: Path, key: str) -> None:
+    """Make `directory`, which the setting `key` names. Raises `SettingsError` if the daemon can't write there."""
+    try:
+        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # what keeps root from writing
+    except OSError as error:
+        raise SettingsError(
+            f"{directory}: cannot be written: {error.strerror}; mend that, or set {key} to another directory"
+        ) from None
 
 
 def kernel() -> str:
