@@ -15,12 +15,14 @@ from bpfd.kernel.record import c_declarations
 from bpfd.plugin import Field
 
 OWN_HEADERS = Path(__file__).parent
+LICENSE = "#define BPF_LICENSE Dual MIT/GPL\n"
+"""bcc puts it into the section that the kernel reads."""
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"[ \t]*$')
 
 
 def program_text(program: Path, fields: tuple[Field, ...]) -> str:
     """All of `program`. Raises `LoadError` naming the file that can't be read or found."""
-    return c_declarations(fields) + "\n".join(_expand(program, set())) + "\n"
+    return LICENSE + c_declarations(fields) + "\n".join(_expand(program, set())) + "\n"
 
 
 def wants_all_types(text: str) -> bool:
