@@ -15,7 +15,7 @@ from tests.dockerd import dockerd
 
 __all__ = ["dockerd"]
 
-NEVER = "\n".join(['tracer = "{}"', '[filterEvents.filename]', 'values = ["nothing is named like this"]'])
+NEVER = "\n".join(['tracer = "{}"', "[filterEvents.filename]", 'values = ["nothing is named like this"]'])
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +44,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterato
         yield made.start()
     finally:
         made.close()
+
+
+@pytest.fixture(autouse=True)
+def end_followers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The daemon of a module goes on, those who follow it in one test do not."""
+    yield
+    if "shared" in request.fixturenames:
+        daemon = request.getfixturevalue("shared")
+        assert isinstance(daemon, RunningDaemon)
+        daemon.end_followers()
 
 
 @pytest.fixture(scope="session")

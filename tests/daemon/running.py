@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -95,6 +96,8 @@ class RunningDaemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.environment = {"DOCKER_HOST": f"unix://{place}/no-docker.sock"}
         """What it has in its environment beside the tests' own."""
+        self.wrapper: list[str] = []
+        """A program that executes it."""
         self._followers: list[Follower] = []
 
     @property
@@ -153,7 +156,8 @@ class RunningDaemon:
         environment = {**os.environ, **self.environment}
         with self._stdout.open("ab") as stdout, self._stderr.open("ab") as stderr:
             options = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": stderr, "env": environment, **options}
-            self.process = subprocess.Popen([PROGRAM, "daemon", "--config", str(path), *flags], **options)
+            words = [*self.wrapper, PROGRAM, "daemon", "--config", str(path), *flags]
+            self.process = subprocess.Popen(words, **options)
 
     def stop(self, number: int = signal.SIGTERM) -> str:
         """End it with a signal, and see that it ends in time and in order; what it said meanwhile."""
@@ -176,8 +180,7 @@ class RunningDaemon:
 
     def close(self) -> None:
         """End everything, and see that the daemon ends in order."""
-        for follower in self._followers:
-            follower.close()
+        self.end_followers()
         try:
             if self.process is not None:
                 assert self.process.poll() is None, f"it ended by itself with {self.process.returncode}: {self.log}"
@@ -214,9 +217,14 @@ class RunningDaemon:
 
     def follow(self, words: list[str], env: Mapping[str, str] | None = None) -> Lines:
         """Run a command that prints events until the test ends; returns once it follows."""
-        follower = Follower(words, self.place / f"follower-{len(self._followers)}", env)
+        follower = Follower(words, Path(tempfile.mkdtemp(prefix="follower-", dir=self.place)) / "events", env)
         self._followers.append(follower)
         return follower.lines
+
+    def end_followers(self) -> None:
+        for follower in self._followers:
+            follower.close()
+        self._followers.clear()
 
     def trace(self, *flags: str) -> Lines:
         """`bpfd trace --json`, until the test ends."""

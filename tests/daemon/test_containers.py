@@ -151,9 +151,7 @@ def test_the_sample_of_the_seed_sees_ping_in_a_container_and_nowhere_else(
         one.remove(force=True)
 
 
-def test_a_docker_that_comes_later_is_asked_for_names(
-    daemon: RunningDaemon, dockerd: Dockerd, tmp_path: Path
-) -> None:
+def test_a_docker_that_comes_later_is_asked_for_names(daemon: RunningDaemon, dockerd: Dockerd, tmp_path: Path) -> None:
     """Until then everything works, and the cgroup tells the container's id."""
     daemon.write_rule("shadow", SHADOW)
     daemon.environment["DOCKER_HOST"] = f"unix://{tmp_path}/later"

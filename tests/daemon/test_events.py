@@ -25,7 +25,7 @@ HOSTILE = {
     "invalid UTF-8": b"a\xff\xfe\xc3b",
     "255 bytes": b"x" * 255,
     "255 stray bytes": b"\xf0" * 255,
-    "quotes": b"a\"'b\\n\\\"",
+    "quotes": b'a"\'b\\n\\"',
     "right to left": "a\u202eb\u2028c\u0085".encode(),
     "a whole event": b'"}\n{"rule":"faked"}\n',
 }
@@ -87,8 +87,8 @@ def test_a_program_that_is_started_is_told_with_its_arguments_and_those_of_one_t
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_name_breaks_no_line_whatever_prints_it(shared: RunningDaemon, tmp_path: Path, name: bytes) -> None:
     mark = tmp_path.name
-    shared.create(mark, open_rule(mark, actions='"stdout"'))
-    shared.create(f"{mark}-exec", f'tracer = "exec"\n[filterEvents.argv]\nvalues = ["{mark}"]\n')
+    shared.create(mark, open_rule(f"{tmp_path}/", actions='"stdout"'))
+    shared.create(f"{mark}-exec", f'tracer = "exec"\n[filterEvents.argv]\nvalues = ["true {tmp_path}/"]\n')
     trace = shared.trace("--rule", mark)
     hostile = os.fsencode(tmp_path) + b"/" + name.replace(b"/", b"_")
     os.close(os.open(hostile, os.O_CREAT | os.O_WRONLY, 0o600))
@@ -183,5 +183,3 @@ def test_events_come_in_their_order_with_their_times(shared: RunningDaemon, tmp_
     assert before - slack <= times[0]
     assert times[-1] <= after + slack
     assert opened(tmp_path / "ordered-0")(events[0])
-
-

@@ -1,0 +1,143 @@
+"""Whatever ends the daemon, nothing of it stays."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from bpfd.daemon import Daemon
+from bpfd.errors import ApiError
+from bpfd.settings import Settings
+from tests.daemon.running import RunningDaemon, open_rule, opened, until
+
+BOTH = {"exec": 'tracer = "exec"\n[filterEvents.argv]\nvalues = ["nothing is named like this"]\n'}
+
+
+def programs_of(pid: int) -> set[int]:
+    """The numbers of the BPF programs that a process holds."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(OSError):
+            found |= {int(number) for number in re.findall(r"(?m)^prog_id:\s*(\d+)$", entry.read_text())}
+    return found
+
+
+def loaded_programs() -> set[int]:
+    """The numbers of all that the kernel has."""
+    said = subprocess.run(["bpftool", "-j", "prog", "show"], capture_output=True, check=True).stdout
+    return {program["id"] for program in json.loads(said)}
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_nothing_stays_attached_and_a_new_daemon_starts(daemon: RunningDaemon, tmp_path: Path, end: str) -> None:
+    for name, text in BOTH.items():
+        daemon.write_rule(name, text)
+    daemon.write_rule("open", open_rule(f"{tmp_path}/again"))
+    daemon.start()
+    programs = programs_of(daemon.pid)
+    assert len(programs) > 5
+    assert programs <= loaded_programs()
+    getattr(daemon, end)()
+    until(lambda: not programs & loaded_programs(), lambda: programs & loaded_programs())
+    assert daemon.socket.exists() == (end == "kill")
+    daemon.start()
+    (tmp_path / "again").touch()
+    assert daemon.wait_for(opened(tmp_path / "again"))
+
+
+def test_the_death_of_the_daemon_while_it_loads_leaves_nothing(daemon: RunningDaemon) -> None:
+    """The children that compile end with it."""
+    daemon.write_rule("open", open_rule("nothing is named like this"))
+    daemon.launch()
+    tasks = Path(f"/proc/{daemon.pid}/task")
+
+    def loaders() -> list[int]:
+        found = []
+        for task in tasks.iterdir():
+            with contextlib.suppress(OSError):
+                found += [int(pid) for pid in (task / "children").read_text().split()]
+        return found
+
+    started = until(loaders, lambda: daemon.log)
+    daemon.kill()
+    until(lambda: not [pid for pid in started if is_alive(pid)], lambda: [pid for pid in started if is_alive(pid)])
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order_and_removes_its_socket(daemon: RunningDaemon, number: int) -> None:
+    daemon.write_rule("open", open_rule("nothing is named like this"))
+    daemon.start()
+    daemon.trace()
+    assert daemon.stop(number) == ""
+    assert not daemon.socket.exists()
+
+
+def test_what_happened_before_the_signal_is_still_acted_on(daemon: RunningDaemon, tmp_path: Path) -> None:
+    daemon.write_rule("open", open_rule(f"{tmp_path}/last-"))
+    daemon.start()
+    for number in range(5000):
+        with contextlib.suppress(FileNotFoundError):
+            os.open(tmp_path / f"last-{number}", os.O_RDONLY)
+    daemon.stop()
+    assert len(daemon.lines.read()) == 5000
+
+
+def census() -> tuple[list[str], list[str]]:
+    """The open descriptors of this process, and its threads."""
+    gc.collect()
+    kinds = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            kinds.append(re.sub(r"\d+", "N", os.readlink(entry)))
+    return sorted(kinds), sorted(thread.name for thread in threading.enumerate())
+
+
+@pytest.fixture
+def settings(tmp_path: Path, cache_dir: Path) -> Settings:
+    """For daemons in this process."""
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "exec.toml").write_text(BOTH["exec"])
+    address = f"unix://{tmp_path}/s"
+    return Settings(rules_dir=rules, grpc_addr=address, state_dir=tmp_path / "state", cache_dir=cache_dir)
+
+
+def test_ten_daemons_one_after_the_other_leave_no_descriptor_and_no_thread(settings: Settings) -> None:
+    """In this process. The first leaves what libraries keep for good: gRPC's, for one."""
+    before = None
+    for number in range(11):
+        enabled = number in {0, 10}  # a tracer's compilation takes a second
+        (settings.rules_dir / "exec.toml").write_text(f"enabled = {str(enabled).lower()}\n{BOTH['exec']}")
+        daemon = Daemon(settings)
+        daemon.start()
+        assert {name.state for name in daemon.list_tracers() if name.name == "exec"} == {
+            "running" if enabled else "not loaded"
+        }
+        daemon.stop()
+        before = before or census()
+        assert census() == before, number
+
+
+def test_a_daemon_that_cannot_start_leaves_nothing_either(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("no socket")
+    before = None
+    for _ in range(3):
+        with pytest.raises(ApiError):
+            Daemon(settings).start()
+        before = before or census()
+    assert census() == before
