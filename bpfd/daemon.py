@@ -106,6 +106,7 @@ class Daemon:
             # First, so that a second daemon notices before its rules act on anything.
             self._server.start()
             self._closing.callback(self._server.stop, 1.0)
+            self._actions.prepare(settings.default_actions)  # what is wrong there is said at once
             self._load_programs(index, hierarchy)
             self._closing.callback(self._server.stop, 1.0)  # again, so that it is the first to end
             self._apply()
