@@ -2,11 +2,13 @@
  *
  *   brief open NAME COUNT     opens NAME so often, closes it each time, and prints how often
  *   brief flood NAME MS       the same for so many milliseconds
+ *   brief pace NAME RATE      opens NAME so many times a second until standard input ends, and prints how often
  *   brief spawn COUNT TAG     starts itself so often, one after the other, as `brief end TAG-NUMBER`
  *   brief end ...             ends
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +55,12 @@ int main(int argc, char **argv) {
     for (long end = now_ms() + atol(argv[3]); now_ms() < end;)
       for (int i = 0; i < 100; i++, done++)
         open_once(argv[2]);
-  else if (strcmp(argv[1], "spawn") == 0)
+  else if (strcmp(argv[1], "pace") == 0) {
+    struct pollfd input = {0, POLLIN, 0};
+    for (long began = now_ms(), rate = atol(argv[3]); poll(&input, 1, 1) == 0;)
+      for (long due = (now_ms() - began) * rate / 1000; done < due; done++)
+        open_once(argv[2]);
+  } else if (strcmp(argv[1], "spawn") == 0)
     return spawn(argv[0], atol(argv[2]), argv[3]);
   printf("%ld\n", done);
   return 0;

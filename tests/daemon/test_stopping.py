@@ -97,6 +97,56 @@ def test_what_happened_before_the_signal_is_still_acted_on(daemon: RunningDaemon
     assert len(daemon.lines.read()) == 5000
 
 
+def test_a_signal_while_it_starts_ends_it_in_time(daemon: RunningDaemon) -> None:
+    daemon.write_rule("open", open_rule("nothing is named like this"))
+    daemon.launch()
+    until(daemon.socket.exists, lambda: daemon.log)
+    daemon.stop()
+    assert not daemon.socket.exists()
+
+
+def test_a_reader_of_its_stdout_that_hangs_holds_up_nothing_but_stdout(
+    daemon: RunningDaemon, brief: Path, tmp_path: Path
+) -> None:
+    """Neither the live trace, nor other actions, nor the end; what found no room is counted."""
+    told = tmp_path / "told"
+    daemon.write_rule("all", open_rule(f"{tmp_path}/all", actions='"stdout", "told"'))
+    reader, writer = os.pipe()
+    try:
+        config = f'action_queue = 5000\n[actions.told]\ntype = "file"\npath = "{told}"\n'
+        daemon.start(config=config, stdout=writer)
+        trace = daemon.trace()
+        for number in range(1, 11):  # at a pace that the trace keeps up with
+            subprocess.run([brief, "open", tmp_path / "all", "2000"], check=True, stdout=subprocess.DEVNULL)
+            trace.wait_for(lambda event: event["rule"] == "all", number * 2000)
+        counters = daemon.json("status")["counters"]
+        assert counters["action.stdout.dropped"] > 0
+        assert counters["action.stdout.done"] + counters["action.stdout.dropped"] < 20000
+        until(lambda: told.exists() and told.stat().st_size > 0, lambda: daemon.log)
+        said = daemon.stop()
+        assert "stdout" in said
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_reader_of_its_stdout_that_goes_away_is_reported_and_no_reason_to_end(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    daemon.write_rule("all", open_rule(f"{tmp_path}/all"))
+    reader, writer = os.pipe()
+    try:
+        daemon.start(stdout=writer)
+        trace = daemon.trace()
+        os.close(reader)
+        (tmp_path / "all").touch()
+        trace.wait_for(lambda event: event["rule"] == "all")
+        until(lambda: daemon.json("status")["counters"].get("action.stdout.failed"), lambda: daemon.log)
+        assert "stdout: cannot be written: Broken pipe" in daemon.log
+    finally:
+        os.close(writer)
+
+
 def census() -> tuple[list[str], list[str]]:
     """The open descriptors of this process, and its threads."""
     gc.collect()

@@ -1,0 +1,120 @@
+"""Rules inside the kernel: they stop a process before it reads, and change while events flow."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from bpfd.api.address import parse_address
+from bpfd.api.client import connect
+from tests.daemon.running import RunningDaemon, until
+
+PROCESSES = 1000
+OPENS_A_SECOND = 10_000
+SWAPS = 1000
+
+KILL = """
+tracer = "open"
+actions = ["kill", "stdout"]
+where = "kernel"
+[filterEvents.path]
+is = ["{path}"]
+[excludeEvents.command]
+is = ["head"]
+"""
+
+
+@pytest.fixture
+def forbidden(tmp_path: Path) -> Path:
+    path = tmp_path / "forbidden"
+    path.write_text("secret\n")
+    return path
+
+
+def test_a_thousand_processes_that_open_a_forbidden_file_print_no_byte_of_it(
+    daemon: RunningDaemon, forbidden: Path
+) -> None:
+    daemon.write_rule("guard", KILL.format(path=forbidden))
+    daemon.start()
+    link = forbidden.with_name("innocent")
+    link.symlink_to(forbidden)
+    names = [str(forbidden), "./forbidden", "innocent", f"/proc/self/root{forbidden}"]
+    printed, statuses = b"", set()
+    for first in range(0, PROCESSES, 20):
+        batch = [
+            subprocess.Popen(
+                ["cat", names[number % len(names)]],
+                cwd=forbidden.parent,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            for number in range(first, first + 20)
+        ]
+        for process in batch:
+            printed += process.communicate()[0]
+            statuses.add(process.returncode)
+    assert (printed, statuses) == (b"", {-9})
+    until(lambda: daemon.rule("guard")["matched"] == PROCESSES, lambda: daemon.rule("guard"))
+    [event] = daemon.wait_for(lambda event: event["rule"] == "guard")[:1]
+    assert event["data"]["kernelAction"] == "kill"
+
+
+def test_an_allowed_command_reads_the_same_file(daemon: RunningDaemon, forbidden: Path) -> None:
+    daemon.write_rule("guard", KILL.format(path=forbidden))
+    daemon.start()
+    assert subprocess.run(["head", "-1", str(forbidden)], capture_output=True).stdout == b"secret\n"
+    assert subprocess.run(["cat", str(forbidden)], capture_output=True).returncode == -9
+
+
+@pytest.mark.parametrize(
+    ("clause", "reason"),
+    [
+        ('[filterEvents.user]\nis = ["root"]', "user is"),
+        ('[filterEvents.flags]\nvalues = ["O_WRONLY"]', "flags contains"),
+    ],
+)
+def test_the_kernel_does_not_act_on_what_it_cannot_decide_and_says_which_clause_is_in_the_way(
+    daemon: RunningDaemon, tmp_path: Path, clause: str, reason: str
+) -> None:
+    daemon.start()
+    rule = tmp_path / "guess.toml"
+    rule.write_text(f'tracer = "open"\nactions = ["kill"]\nwhere = "kernel"\n{clause}\n')
+    said = daemon.bpfd("create", str(rule), code=1)
+    assert f'where: is "kernel", but the kernel does not decide the rule alone: {reason}' in said
+    assert "guess" not in daemon.bpfd("ls")
+
+
+@pytest.mark.serial
+def test_a_thousand_changes_of_the_rules_lose_no_open_of_a_watched_file(
+    daemon: RunningDaemon, tmp_path: Path, brief: Path
+) -> None:
+    """A loop opens a watched file while rules come and go; the rule that is always there fires for every single open."""
+    watched = tmp_path / "watched"
+    watched.write_text("")
+    daemon.write_rule("always", f'tracer = "open"\n[filterEvents.filename]\nvalues = ["{watched}"]\n')
+    daemon.start()
+    opener = subprocess.Popen(
+        ["taskset", "-c", "1", str(brief), "pace", str(watched), str(OPENS_A_SECOND)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    slowest = 0.0
+    try:
+        with connect(parse_address(daemon.address)) as client:
+            for number in range(SWAPS):
+                text = f'name = "r{number}"\ntracer = "open"\n[filterEvents.filename]\nvalues = ["/never/{number}/"]\n'
+                before = time.monotonic()
+                client.create_rule(text, "api", replace=False)
+                slowest = max(slowest, time.monotonic() - before)
+            for number in range(SWAPS):
+                client.remove_rule(f"r{number}", "")
+    finally:
+        made = int(opener.communicate(timeout=10)[0])
+    print(f"{made} opens during {2 * SWAPS} changes; the slowest took {slowest * 1000:.0f} ms")
+    assert made > SWAPS
+    until(lambda: daemon.rule("always")["matched"] >= made, lambda: (made, daemon.rule("always")))
+    assert daemon.rule("always")["matched"] == made
+    assert daemon.tracer("open")["lost"] == 0
