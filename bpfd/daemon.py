@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 from bpfd import machine
 from bpfd.api.server import Server
@@ -207,7 +208,7 @@ class Daemon:
 
     def list_rules(self) -> list[RuleStatus]:
         rules, problems = self._snapshot
-        failed, judges = self._tracing.failed, self._enforcement.judges
+        failed, judges, names = self._tracing.failed, self._enforcement.judges, dict(self._rulebook.bad_names)
         good = [
             RuleStatus(
                 name,
@@ -220,7 +221,7 @@ class Daemon:
             for name, rule in sorted(rules.items())
         ]
         bad = [
-            RuleStatus(path.rsplit("/", 1)[-1].removesuffix(".toml"), "", None, path, "\n".join(lines))
+            RuleStatus(names.get(path) or Path(path).name.removesuffix(".toml"), "", None, path, "\n".join(lines))
             for path, lines in sorted(problems.items())
         ]
         return good + bad

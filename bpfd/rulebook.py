@@ -34,6 +34,8 @@ class Rulebook:
         self._from_api: dict[str, Rule] = {}
         self._from_files: dict[str, Rule] = {}
         self._bad_stored: dict[str, tuple[str, ...]] = {}
+        self.bad_names: dict[str, str] = {}
+        """The names of rules of the API that became bad, by the path that `problems` has them under."""
         self.problems: dict[str, tuple[str, ...]] = {}
         """Bad files, by path, each with its problems as whole lines."""
 
@@ -92,26 +94,40 @@ class Rulebook:
                 [f"{self._store}: the rule cannot be kept: {error.strerror}; mend that, or set state_dir"]
             ) from None
         self._from_api[rule.name] = rule
+        self._forget_bad(rule.name)
 
-    def remove(self, name: str, tracer: str) -> Rule:
-        """Remove a rule; returns it. One from the directory is gone until the directory is read again.
+    def remove(self, name: str, tracer: str) -> None:
+        """Remove a rule, one of the API that became bad too. One from the directory is gone until that is read again.
 
         Raises `RuleNotFoundError`.
         """
         rule = self.rules.get(name)
+        if rule is None and not tracer and str(self._path(name)) in self._bad_stored:
+            self._unlink(name)
+            self._forget_bad(name)
+            return
         if rule is None:
             raise RuleNotFoundError([f'there is no rule "{name}"; bpfd ls lists the rules'])
         if tracer and rule.tracer != tracer:
             raise RuleNotFoundError([f'rule "{name}" belongs to tracer "{rule.tracer}", not "{tracer}"'])
-        if self._from_api.pop(name, None) is None:
+        if name not in self._from_api:
             del self._from_files[name]
-            return rule
+            return
+        self._unlink(name)
+        del self._from_api[name]
+
+    def _unlink(self, name: str) -> None:
+        """Raises `RuleError`."""
         try:
             self._path(name).unlink(missing_ok=True)
         except OSError as error:
-            self._from_api[name] = rule
             raise RuleError([f"{self._path(name)}: cannot be removed: {error.strerror}"]) from None
-        return rule
+
+    def _forget_bad(self, name: str) -> None:
+        path = str(self._path(name))
+        self.bad_names.pop(path, None)
+        if self._bad_stored.pop(path, None) is not None:
+            self.problems = {known: lines for known, lines in self.problems.items() if known != path}
 
     def _path(self, name: str) -> Path:
         """A name may be longer than a file's may be, or not be one."""
@@ -129,6 +145,7 @@ class Rulebook:
                 self._from_api[name] = parse_rule(toml, source, self._known, name)
             except RuleError as error:
                 self._bad_stored[str(path)] = error.problems
+                self.bad_names[str(path)] = name
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -122,6 +122,28 @@ def test_rules_of_the_api_survive_the_daemons_end(daemon: RunningDaemon, tmp_pat
     assert daemon.wait_for(opened(touch(tmp_path / "kept")))[0]["rule"] == "kept"
 
 
+def test_a_rule_of_the_api_that_became_bad_is_named_and_can_be_removed_or_replaced(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    """Its action is gone from the configuration, say."""
+    daemon.write_rule("file", open_rule("nothing is named like this"))
+    daemon.start(config='[actions.told]\ntype = "file"\npath = "/dev/null"\n')
+    for name in ("removed", "replaced"):
+        daemon.create(name, open_rule(f"{tmp_path}/{name}", actions='"told"'))
+    daemon.stop()
+    daemon.start()
+    for name in ("removed", "replaced"):
+        rule = daemon.rule(name)
+        assert (rule["state"], 'there is no action "told"' in rule["problem"]) == ("bad", True), rule
+    assert len(daemon.json("status")["problems"]) == 2
+    daemon.bpfd("rm", "removed")
+    daemon.create("replaced", open_rule(f"{tmp_path}/replaced"))
+    assert daemon.json("status")["problems"] == []
+    daemon.stop()
+    daemon.start("--strict")
+    assert [(rule["name"], rule["state"]) for rule in daemon.json("ls")] == [("file", "ok"), ("replaced", "ok")]
+
+
 def test_without_a_rule_the_default_tracers_tell_everything(daemon: RunningDaemon, tmp_path: Path) -> None:
     daemon.start()
     assert "tracers exec, open; 0 rules" in daemon.log
