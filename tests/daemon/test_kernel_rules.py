@@ -91,7 +91,7 @@ def test_the_kernel_does_not_act_on_what_it_cannot_decide_and_says_which_clause_
 def test_a_thousand_changes_of_the_rules_lose_no_open_of_a_watched_file(
     daemon: RunningDaemon, tmp_path: Path, brief: Path
 ) -> None:
-    """A loop opens a watched file while rules come and go; the rule that is always there fires for every single open."""
+    """A loop opens it while rules come and go; the rule that is always there fires for every single open."""
     watched = tmp_path / "watched"
     watched.write_text("")
     daemon.write_rule("always", f'tracer = "open"\n[filterEvents.filename]\nvalues = ["{watched}"]\n')
