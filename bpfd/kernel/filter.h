@@ -225,6 +225,13 @@ static __always_inline u16 bpfd_command_length(const char *command) {
   return length;
 }
 
+/* A table that is not whole can't judge; it does not happen. */
+static __always_inline bool bpfd_give_up(struct bpfd_event *e) {
+  e->bpfd_undecided = 1;
+  e->bpfd_exact = 0;
+  return true;
+}
+
 /* Most bytes lead back to the root. To say so with a branch, where a plain load would do, lets the processor guess and go
  * on with the next byte at once: a text of 41 bytes takes half the time. */
 #define BPFD_WALK_STEP(symbol)                                                                                       \
@@ -238,12 +245,12 @@ static __always_inline u16 bpfd_command_length(const char *command) {
         at = row / BPFD_PAGE_WORDS;                                                                                  \
         page = bpfd_page(image, at);                                                                                 \
         if (!page)                                                                                                   \
-          return false;                                                                                              \
+          return bpfd_give_up(e);                                                                                    \
       }                                                                                                              \
       if (entry & BPFD_HIT) {                                                                                        \
         struct bpfd_page *masks = bpfd_page(image, head->masks);                                                     \
         if (!masks)                                                                                                  \
-          return false;                                                                                              \
+          return bpfd_give_up(e);                                                                                    \
         struct bpfd_mask *mask = &masks->mask[page->entry[row & (BPFD_PAGE_WORDS - 1)] & (BPFD_MASKS - 1)];          \
         e->bpfd_wanted |= mask->wanted;                                                                              \
         e->bpfd_refused |= mask->refused;                                                                            \
