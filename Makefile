@@ -70,7 +70,7 @@ types: setup-test
 
 unit: setup-test
 	echo "Testing: side by side, then those that need the machine for themselves"
-	$(BIN)/pytest -q -n $(WORKERS) -m 'not serial'
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m 'not serial'
 	$(BIN)/pytest -q -m serial
 
 bench: setup-test

@@ -51,6 +51,7 @@ class Enforcement:
         for tracer, listed in by_tracer.items():
             self._put_in_force(tracer, tuple(listed) or (self._pass_all(tracer),))
         self._applied = {tracer: applied for tracer, applied in self._applied.items() if tracer in by_tracer}
+        self._tracing.begin()
 
     def _put_in_force(self, tracer: str, judges: tuple[Judge, ...]) -> None:
         program = self._tracing.running[tracer].program

@@ -34,6 +34,8 @@ class Running:
     program: Program | None = None
     source: Source | None = None
     plain: Tracer | None = None
+    begin: Callable[[], None] | None = None
+    """Lets its events come; None once they do. Events wait in the ring until there is somebody to judge them."""
 
 
 class Tracing:
@@ -111,6 +113,20 @@ class Tracing:
                         self._failed[name] = problem
                         log.error("%s", problem)
 
+    def begin(self) -> None:
+        """Let the events of tracers that were loaded come: their rules are in force by now."""
+        with self._lock:
+            for name, running in list(self._running.items()):
+                if running.begin is None:
+                    continue
+                try:
+                    running.begin()
+                    running.begin = None
+                except Exception as error:
+                    del self._running[name]
+                    self._failed[name] = f'tracer "{name}": {type(error).__name__}: {error}'
+                    log.error("%s", self._failed[name])
+
     def close(self) -> None:
         """Stop every tracer. Each failure is logged, and the rest goes on."""
         with self._lock, ThreadPoolExecutor(CLOSE_TOGETHER, thread_name_prefix="bpfd-unload") as pool:
@@ -144,8 +160,7 @@ class Tracing:
         decode = make_decoder(tracer, self._container_of, self._users, self._clock, self._host)
         source = Source(tracer.name, loaded.ring, self._pipeline.taker(tracer.name, decode))
         self._counters.watch(f"tracer.{tracer.name}.lost", lambda: loaded.lost)
-        self._pipeline.add(source)
-        return Running(tracer, loaded, source)
+        return Running(tracer, loaded, source, begin=lambda: self._pipeline.add(source))
 
     def _start_plain(self, tracer: type[Tracer]) -> Running:
         name, host, pipeline = tracer.name, self._host, self._pipeline
@@ -172,13 +187,12 @@ class Tracing:
             return pipeline.put(event)
 
         plain = tracer()
-        plain.start(emit)
-        return Running(tracer, plain=plain)
+        return Running(tracer, plain=plain, begin=lambda: plain.start(emit))
 
     def _stop(self, name: str) -> None:
         running = self._running.pop(name)
         try:
-            if running.plain is not None:
+            if running.plain is not None and running.begin is None:
                 running.plain.stop()
             if running.program is not None and running.source is not None:
                 self._pipeline.remove(running.source)
