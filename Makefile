@@ -74,6 +74,7 @@ unit: setup-test
 	$(BIN)/pytest -q -m serial
 
 bench: setup-test
+	$(call install,auditd)
 	echo "Measuring; leave the machine alone for some minutes"
 	$(BIN)/python -m tests.bench
 
