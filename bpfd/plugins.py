@@ -6,13 +6,14 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pluggy
 
 from bpfd import hookspecs
 from bpfd.event import printable
-from bpfd.plugin import FIELD_NAME, NAME, Action, BPFTracer, Field, Tracer
+from bpfd.plugin import FIELD_NAME, NAME, Action, BPFTracer, Field, FieldType, Tracer
 from bpfd.rules import fields as own_fields
 
 GROUP = "bpfd"
@@ -23,6 +24,21 @@ MOST_STRINGS, MOST_NUMBERS = 15, 27
 """How many fields the kernel's tables have room for, beside the event's own."""
 MOST_LENGTH = 16384
 PAGE = 4096
+MOST_SAID = 500
+"""How much of what a plugin says is repeated."""
+FIELD_TYPES: tuple[str, ...] = get_args(FieldType)
+TAKEN = {one.name for one in own_fields.OWN} - set(own_fields.SHARED)
+"""Names that every event has."""
+TRACER_METHODS: Mapping[str, tuple[str, ...]] = {"__init__": (), "start": ("emit",), "stop": ()}
+BPF_TRACER_METHODS: Mapping[str, tuple[str, ...]] = {"loaded": ("maps",), "settle": ("data", "return_value")}
+ACTION_METHODS: Mapping[str, tuple[str, ...]] = {
+    "__init__": ("settings",),
+    "act": ("event",),
+    "act_on_batch": ("events",),
+    "send": ("alert",),
+    "undo": ("event",),
+    "close": (),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +62,9 @@ def load_plugins() -> Plugins:
         try:
             manager.register(entry.load(), entry.name)
             manager.check_pending()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit and what else a stranger may raise
             plugins.problems.append(f"{where}: cannot be loaded: {_said(error)}; left out")
             continue
         _take(manager.hook.bpfd_register_tracers, plugins.tracers, check_tracer, plugins.problems, where)
@@ -59,7 +77,11 @@ def _origin(entry: EntryPoint) -> str:
 
 
 def _said(error: BaseException) -> str:
-    return printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:MOST_SAID]
 
 
 def _take(
@@ -72,15 +94,20 @@ def _take(
     """Call one plugin's hook and keep the classes that pass the check."""
     try:
         classes = [one for listed in hook() for one in listed]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         problems.append(f"{where}: its hook failed: {_said(error)}; left out")
         return
     for one in classes:
-        wrong = check(one)
+        try:
+            wrong = check(one)
+        except Exception as error:
+            wrong = [f"cannot be checked: {_said(error)}"]
         if not wrong and one.name in into:
             wrong = [f'name: "{one.name}" is taken by {into[one.name].__module__}; choose another']
         if wrong:
-            name = printable(getattr(one, "__qualname__", repr(one)))
+            name = printable(one.__qualname__ if isinstance(one, type) else type(one).__name__)
             problems += [f"{where}: {name}: {text}" for text in wrong]
         else:
             into[one.name] = one
@@ -92,18 +119,22 @@ def check_tracer(tracer: object) -> list[str]:
         return ["is no subclass of bpfd.Tracer or bpfd.BPFTracer"]
     wrong = [*_check_name(tracer), *_check_fields(tracer.fields)]
     if issubclass(tracer, BPFTracer):
-        return wrong + _check_program(tracer)
-    return wrong + _check_methods(tracer, {"start": ("emit",), "stop": ()})
+        return wrong + _check_program(tracer) + _check_methods(tracer, BPF_TRACER_METHODS, "cls")
+    return wrong + _check_methods(tracer, TRACER_METHODS)
 
 
 def check_action(action: object) -> list[str]:
     """What is wrong with an action class, a line each."""
     if not isinstance(action, type) or not issubclass(action, Action):
         return ["is no subclass of bpfd.Action"]
-    wrong = [*_check_name(action), *_check_methods(action, {"act": ("event",), "close": ()})]
+    wrong = [*_check_name(action), *_check_methods(action, ACTION_METHODS)]
     settings = action.settings
     if not isinstance(settings, Mapping) or not all(isinstance(t, str) for item in settings.items() for t in item):
-        wrong.append(f"settings: must give each key a line of text, not {settings!r}")
+        wrong.append(f"settings: must give each key a line of text, not {settings!r}"[:MOST_SAID])
+    if action.acts_on not in ("process", "container"):
+        wrong.append(f'acts_on: must be "process" or "container", not {action.acts_on!r}')
+    if not isinstance(action.undo_after_s, int | float) or not action.undo_after_s >= 0:
+        wrong.append(f"undo_after_s: must be a number of seconds, not {action.undo_after_s!r}")
     return wrong
 
 
@@ -117,53 +148,69 @@ def _check_name(plugin: type) -> list[str]:
     return wrong
 
 
-def _check_methods(plugin: type, wanted: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _check_methods(plugin: type, wanted: Mapping[str, tuple[str, ...]], first: str = "self") -> list[str]:
+    """The methods that bpfd calls, each with what it is given after `first`; where that is `cls`, on the class."""
     wrong = []
     for name, arguments in wanted.items():
-        method = getattr(plugin, name, None)
+        method, form = getattr(plugin, name, None), f"({', '.join((first, *arguments))})"
         if not callable(method) or getattr(method, "__isabstractmethod__", False):
-            wrong.append(f"{name}: is missing; define {name}(self{''.join(f', {a}' for a in arguments)})")
+            wrong.append(f"{name}: is missing; define {name}{form}")
             continue
         signature = inspect.signature(method)
-        try:
-            signature.bind(None, *arguments)
-        except TypeError:
-            wrong.append(f"{name}{signature}: must take (self{''.join(f', {a}' for a in arguments)})")
+        if first == "cls" and not inspect.ismethod(method):
+            wrong.append(f"{name}{signature}: must be a class method and take {form}")
+        elif not _takes(signature, (None, *arguments) if first == "self" else arguments):
+            wrong.append(f"{name}{signature}: must take {form}")
+        if inspect.iscoroutinefunction(method):
+            wrong.append(f"async {name}{signature}: is called from a thread, without an event loop; leave out async")
     return wrong
+
+
+def _takes(signature: inspect.Signature, arguments: tuple[str | None, ...]) -> bool:
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def _check_fields(fields: object) -> list[str]:
     if not isinstance(fields, tuple) or not all(isinstance(one, Field) for one in fields):
         return [f"fields: must be a tuple of bpfd.Field, not {type(fields).__name__}"]
-    wrong = []
+    wrong = [f"fields: {one.name!r}: {text}" for one in fields for text in _check_field(one, fields)]
     names = [one.name for one in fields]
-    taken = {one.name for one in own_fields.OWN} - set(own_fields.SHARED)
-    for one in fields:
-        where = f"fields: {one.name!r}"
-        if not FIELD_NAME.fullmatch(one.name):
-            wrong.append(f"{where}: must be letters, digits and _")
-        if one.name in taken:
-            wrong.append(f"{where}: every event has a field of that name; choose another")
-        if names.count(one.name) > 1:
-            wrong.append(f"{where}: is there twice")
-        if one.is_string and not 2 <= one.length <= MOST_LENGTH:
-            wrong.append(f"{where}: length must be from 2 to {MOST_LENGTH} bytes, not {one.length}")
-        if one.type not in ("string", "s64", "u64", "bool", "address"):
-            wrong.append(f'{where}: type must be "string", "s64", "u64", "bool" or "address", not {one.type!r}')
-        if one.also and not any(other.name == one.also and other.is_string for other in fields):
-            wrong.append(f"{where}: also names {one.also!r}, which is no string field")
+    wrong += [f"fields: {name!r}: is there twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     strings = sum(one.is_string for one in fields)
     if strings > MOST_STRINGS or len(fields) - strings > MOST_NUMBERS:
         wrong.append(f"fields: at most {MOST_STRINGS} strings and {MOST_NUMBERS} numbers")
     return wrong
 
 
+def _check_field(one: Field, fields: tuple[Field, ...]) -> list[str]:
+    wrong = []
+    if not isinstance(one.name, str) or not FIELD_NAME.fullmatch(one.name):
+        wrong.append("must be letters, digits and _, at most 64, and begin with no digit")
+    if one.name in TAKEN:
+        wrong.append("every event has a field of that name; choose another")
+    if one.type not in FIELD_TYPES:
+        wrong.append(f"type must be one of {', '.join(FIELD_TYPES)}, not {one.type!r}")
+    if one.is_string and (type(one.length) is not int or not 2 <= one.length <= MOST_LENGTH):
+        wrong.append(f"length must be from 2 to {MOST_LENGTH} bytes, not {one.length!r}")
+    if one.also and not any(other.name == one.also and other.is_string for other in fields):
+        wrong.append(f"also names {one.also!r}, which is no string field")
+    return wrong
+
+
 def _check_program(tracer: type[BPFTracer]) -> list[str]:
     wrong = []
     program = getattr(tracer, "program", None)
-    if program is None or not hasattr(program, "is_file") or not program.is_file():
-        wrong.append(f"program: {program} is no file; name the C file beside the module")
+    if not isinstance(program, Path):
+        wrong.append(f"program: must be a pathlib.Path, the C file beside the module, not {program!r}")
+    elif not program.is_file():
+        wrong.append(f"program: {printable(str(program))} is no file; name the C file beside the module")
     size = tracer.ring_bytes
     if type(size) is not int or size < PAGE or size & (size - 1):
         wrong.append(f"ring_bytes: must be a power of two of at least {PAGE}, not {size!r}")
+    if not isinstance(tracer.probes, tuple) or not all(isinstance(one, str) for one in tracer.probes):
+        wrong.append(f"probes: must be a tuple of texts, not {tracer.probes!r}"[:MOST_SAID])
     return wrong
