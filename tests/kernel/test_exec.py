@@ -1,0 +1,140 @@
+"""Programs that are started, whichever way, are told with what they were asked for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bpfd.event import Event
+from tests.kernel.conftest import Bench
+
+
+@pytest.fixture(autouse=True)
+def quiet(execs: Bench) -> None:
+    execs.events()
+
+
+def of(pid: int, result: int = 0) -> Callable[[Event], bool]:
+    return lambda event: (event.pid, event.return_value) == (pid, result)
+
+
+def python(code: str, **options: object) -> int:
+    """Run Python code in a process of its own; its pid."""
+    process = subprocess.Popen([sys.executable, "-c", code], **options)  # type: ignore[call-overload]
+    process.wait()
+    return int(process.pid)
+
+
+def started(execs: Bench, words: list[str], **options: object) -> Event:
+    process = subprocess.Popen(words, **options)  # type: ignore[call-overload]
+    process.wait()
+    return execs.wait_for(of(process.pid))
+
+
+def test_a_program_is_told_with_its_arguments_directory_and_parent(execs: Bench, folder: Path) -> None:
+    event = started(execs, ["/bin/true", "one", "two words", ""])
+    assert event.command == "true"
+    assert event.data["filename"] == "/bin/true"
+    assert event.data["argv"] == "/bin/true one two words "
+    assert event.data["cwd"] == str(folder)
+    assert event.data["path"] == os.path.realpath("/bin/true")
+    assert event.data["parent"] == Path("/proc/self/comm").read_text().strip()
+    assert (event.ppid, event.uid, event.tid) == (os.getpid(), 0, event.pid)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "code"),
+    [("nothing", None, errno.ENOENT), ("plain", 0o644, errno.EACCES), ("no-format", 0o755, errno.ENOEXEC)],
+)
+def test_a_program_that_does_not_start_is_told_with_the_reason(
+    execs: Bench, folder: Path, name: str, mode: int | None, code: int
+) -> None:
+    if mode is not None:
+        (folder / name).write_text("no program\n")
+        (folder / name).chmod(mode)
+    pid = python(f"import os\ntry: os.execv('./{name}', ['a', 'b c'])\nexcept OSError: pass")
+    event = execs.wait_for(of(pid, -code))
+    assert event.data["filename"] == f"./{name}"
+    assert event.data["argv"] == "a b c"
+    assert "path" not in event.data
+    assert event.command.startswith("python")
+
+
+def test_a_program_in_memory_is_told_by_the_name_of_its_memory(execs: Bench) -> None:
+    code = (
+        "import os; m = os.memfd_create('evil'); os.write(m, open('/bin/true', 'rb').read()); os.execve(m, ['x'], {})"
+    )
+    pid = python(code)
+    event = execs.wait_for(lambda event: event.pid == pid and event.data.get("argv") == "x")
+    assert event.data["path"] == "/memfd:evil"
+    assert event.data["filename"].startswith("/dev/fd/")
+
+
+def test_a_program_started_by_a_thread_is_told_as_the_process(execs: Bench) -> None:
+    code = "import os, threading; threading.Thread(target=os.execv, args=('/bin/true', ['true', 'thread'])).start()"
+    pid = python(code)
+    event = execs.wait_for(lambda event: event.data.get("argv") == "true thread")
+    assert (event.pid, event.tid) == (pid, pid)
+
+
+def test_a_script_is_told_with_the_interpreter_that_runs(execs: Bench, folder: Path) -> None:
+    (folder / "script").write_text("#!/bin/sh\nexit 0\n")
+    (folder / "script").chmod(0o755)
+    event = started(execs, ["./script", "word"])
+    assert event.command == "script"
+    assert event.data["filename"] == "./script"
+    assert event.data["path"] == os.path.realpath("/bin/sh")
+    assert event.data["argv"] == "/bin/sh ./script word"
+
+
+def test_a_hundred_arguments_and_four_kibibytes_are_whole(execs: Bench) -> None:
+    words = ["/bin/true", *(f"{number:040d}" for number in range(110))]
+    event = started(execs, words)
+    assert event.data["argv"] == " ".join(words)
+    assert "argv_truncated" not in event.data
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_arguments_that_are_too_long_are_marked_as_cut(execs: Bench, fails: bool) -> None:
+    words = ["/bin/true", *("x" * 100 for _ in range(200))]
+    if fails:
+        pid = python(f"import os\ntry: os.execv('/nothing', {words!r})\nexcept OSError: pass")
+        event = execs.wait_for(of(pid, -errno.ENOENT))
+    else:
+        event = started(execs, words)
+    assert event.data["argv_truncated"] == "true"
+    assert event.data["argv"].endswith("…")
+    assert " ".join(words).startswith(event.data["argv"][:-1])
+    assert len(event.data["argv"]) > 8000
+
+
+def test_hostile_bytes_in_arguments_arrive(execs: Bench) -> None:
+    event = started(execs, ["/bin/true", "a\nb\x1b[31m", os.fsdecode(b"\xff\xfe")])
+    assert event.data["argv"] == "/bin/true a\nb\x1b[31m \udcff\udcfe"
+
+
+def test_the_user_is_the_one_who_called(execs: Bench) -> None:
+    event = started(execs, ["/bin/true"], user=65534, group=65534)
+    assert (event.uid, event.gid) == (65534, 65534)
+
+
+def test_a_directory_that_was_removed_still_has_its_name(execs: Bench, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    pid = python(f"import os; os.chdir('{gone}'); os.rmdir('{gone}'); os.execv('/bin/true', ['true'])")
+    event = execs.wait_for(lambda event: event.pid == pid and event.command == "true")
+    assert event.data["cwd"] == str(gone)
+
+
+def test_every_one_of_many_failed_calls_is_told(execs: Bench) -> None:
+    pid = python(
+        "import os\nfor number in range(100):\n  try: os.execv(f'/nothing-{number}', ['x'])\n  except OSError: pass"
+    )
+    names = [event.data["filename"] for event, _ in execs.events() if event.pid == pid and event.return_value < 0]
+    assert names[-100:] == [f"/nothing-{number}" for number in range(100)]
