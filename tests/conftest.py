@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -11,25 +12,29 @@ from pathlib import Path
 import pytest
 
 BTF = Path("/sys/kernel/btf/vmlinux")
-PATIENCE_S = 5.0
+PATIENCE_S = float(os.environ.get("BPFD_TEST_PATIENCE_S", "5"))
 """How long what a test started may take to end."""
-SHARED = ("dockerd", "shared")
-"""Fixtures that outlive a test, and whose processes are not the test's."""
+DOCKER = ("dockerd", "docker")
+"""Fixtures that outlive a test, and whose client keeps connections for the next one."""
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a thread, a descriptor or a child process behind."""
-    for name in request.fixturenames:
-        if name in SHARED:
-            request.getfixturevalue(name)
+    """Fail a test that leaves a thread, a descriptor or a child process behind.
+
+    Fixtures of a wider scope are there before this one, so what they hold is not the test's.
+    """
     before = _threads(), _descriptors(), _children()
     yield
+    for name in DOCKER:
+        if name in request.fixturenames:
+            request.getfixturevalue(name).client.close()
     deadline = time.monotonic() + PATIENCE_S
     while True:
         left = [now - then for now, then in zip((_threads(), _descriptors(), _children()), before, strict=True)]
         if not any(left) or time.monotonic() > deadline:
             break
+        gc.collect()
         time.sleep(0.02)
     threads, descriptors, children = left
     assert not threads, f"the test left threads: {threads}"
@@ -48,14 +53,14 @@ def _is_of_the_runner(thread: threading.Thread) -> bool:
 
 
 def _descriptors() -> set[str]:
-    """Open files by what they lead to, sockets and pipes left out: libraries keep some of these."""
+    """Open files by what they lead to; without the devices, and what gRPC and asyncio wait with for ever."""
     found = set()
     for fd in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
             continue
-        if not target.startswith(("socket:", "pipe:", "/dev/", "/proc/", "anon_inode:[event")):
+        if not target.startswith(("/dev/", "/proc/", "anon_inode:[event")):
             found.add(f"{fd} {target}")
     return found
 
