@@ -25,11 +25,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
-def build(source: Path, into: Path) -> Path:
-    """The wheel of a source tree, built without the network."""
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(into), str(source)]
+def build(source: Path, into: Path, kind: str = "wheel") -> Path:
+    """A wheel or an sdist of a source tree, built without the network."""
+    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(into), str(source)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    [made] = into.glob("*.whl")
+    [made] = into.glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return made
 
 
@@ -42,6 +42,19 @@ def test_the_wheel_holds_one_package_with_all_its_parts(wheel: Path) -> None:
     wanted += " kernel/filter.h kernel/path.h kernel/arguments.h containers/watch.c cli/main.py"
     assert {f"bpfd/{name}" for name in wanted.split()} <= set(names)
     assert len(names) == len(set(names))
+
+
+def test_the_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    archive = build(ROOT, tmp_path / "sdist", "sdist")
+    subprocess.run(["tar", "-xf", str(archive), "-C", str(tmp_path)], check=True)
+    again = build(tmp_path / archive.name.removesuffix(".tar.gz"), tmp_path / "wheel")
+    assert contents(again) == contents(wheel)
+
+
+def contents(wheel: Path) -> dict[str, int]:
+    """Each file's checksum; RECORD apart, whose order is nobody's business."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {one.filename: one.CRC for one in archive.infolist() if not one.filename.endswith("/RECORD")}
 
 
 def test_no_dependency_is_the_unrelated_bcc_of_pypi() -> None:

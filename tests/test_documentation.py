@@ -1,0 +1,149 @@
+"""What the documentation and contrib/ say is what the program does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bpfd import Event, plugins
+from bpfd.cli import main as cli
+from bpfd.plugins import load_plugins
+from bpfd.rules.check import Known
+from bpfd.rules.fields import OWN
+from bpfd.rules.load import parse_rule
+from bpfd.settings import Settings, parse
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PLUGIN = ROOT / "contrib" / "plugin" / "bpfd_example"
+
+
+def blocks(language: str) -> list[str]:
+    """The README's pieces of code in that language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def section(title: str) -> str:
+    return README.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def prose() -> str:
+    return " ".join(README.split())
+
+
+@pytest.fixture(scope="module")
+def known() -> Known:
+    found = load_plugins()
+    return Known({name: one.fields for name, one in found.tracers.items()}, sorted(found.actions))
+
+
+def test_the_readme_names_every_command() -> None:
+    [commands] = [one for one in cli.parser()._actions if isinstance(one, argparse._SubParsersAction)]
+    listed = re.findall(r"^    bpfd ([a-z]+)", section("The program"), re.M)
+    assert sorted(set(listed)) == sorted(commands.choices)
+
+
+def test_the_readme_names_every_setting_with_its_default() -> None:
+    table = dict(re.findall(r"^\| (`.+?) \| (.*?) \|", section("Configuration"), re.M))
+    said = {name: cell for names, cell in table.items() for name in re.findall(r"`\[?([a-z_]+)", names)}
+    assert set(said) == {one.name for one in fields(Settings)}
+    defaults = Settings()
+    for name in ("rules_dir", "grpc_addr", "state_dir", "cache_dir"):
+        assert said[name] == f"`{getattr(defaults, name)}`"
+    queues = [str(getattr(defaults, name)) for name in ("event_queue", "action_queue", "trace_queue")]
+    assert said["event_queue"] == ", ".join(queues)
+    assert json.loads(said["default_actions"].strip("`")) == list(defaults.default_actions)
+
+
+def test_the_readmes_configuration_is_one() -> None:
+    import tomli
+
+    [text] = [one for one in blocks("toml") if one.startswith("[actions.")]
+    settings = parse(tomli.loads(text), "README.md")
+    [table] = settings.actions.values()
+    slack = load_plugins().actions[table["type"]]
+    assert set(table) - {"type"} <= set(slack.settings)
+    slack({**table, "token_env": "PATH", "type": "slack"}).close()
+
+
+def test_the_readme_names_the_fields_of_every_event() -> None:
+    listed = re.search(r"and of every event: `([^`]+)`", prose())
+    assert listed
+    assert sorted(listed[1].split()) == sorted(field.name for field in OWN)
+
+
+def test_the_readmes_event_has_the_keys_of_every_event() -> None:
+    [text] = blocks("json")
+    event = Event(0, "open", 1, 1, 0, 0, 0, "cat", 0)
+    assert list(json.loads(text)) == list(event.as_dict())
+
+
+def test_the_readmes_rule_and_condition_are_good(known: Known) -> None:
+    [rule] = [one for one in blocks("toml") if one.startswith("tracer")]
+    assert len(parse_rule(rule, "README.md", known, "readme").examples) == 1
+    condition = re.search(r"Falco's language instead: `([^`]+)`", prose())
+    assert condition
+    parse_rule(f"tracer = 'open'\ncondition = '{condition[1]}'\n", "README.md", known, "readme")
+
+
+def test_a_mistake_is_shown_as_the_readme_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shadow.toml").write_text('tracer = "open"\n\n\n\n\n\n[filterEvents.comand]\nis = ["cat"]\n')
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["check", "shadow.toml"]) == 1
+    [said] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("shadow.toml")]
+    assert f"\n    {said}\n" in README
+
+
+def test_the_readmes_tracer_and_action_are_plugins() -> None:
+    [c] = blocks("c")
+    assert c == (PLUGIN / "exits.c").read_text()
+    tracer, action = blocks("python")
+    found: dict[str, Any] = {"__file__": str(PLUGIN / "exits.py")}
+    exec(tracer, found)
+    assert [plugins.check_tracer(one) for one in found["bpfd_register_tracers"]()] == [[]]
+    exec(action, found)
+    assert plugins.check_action(found["TallyAction"]) == []
+    event = Event(0, "exits", 1, 1, 0, 0, 0, "sh", 0, rule="ends")
+    found["TallyAction"]({}).act(event)
+    assert found["counts"] == {"ends": 1}
+
+
+def test_the_shipped_rules_are_good_and_pass_their_own_tests(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = list((ROOT / "contrib" / "rules").glob("*.toml"))
+    assert cli.main(["check", "--strict", str(ROOT / "contrib" / "rules")]) == 0
+    assert capsys.readouterr().out.startswith(f"{len(rules)} good rules, ")
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "tests/README.md", "tests/bench/README.md"])
+def test_documents_name_files_and_commands_that_there_are(document: str) -> None:
+    text = (ROOT / document).read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    named = re.findall(r"`((?:api|bpfd|contrib|rules|tests|tracers|actions)/[\w./*]*)`", text)
+    missing = [path for path in named if not list(ROOT.glob(path.rstrip("/")))]
+    assert missing == []
+    targets = set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.M))
+    assert {target for target in targets if not re.search(rf"^{target}:", makefile, re.M)} == set()
+
+
+def test_the_image_has_the_packages_that_make_run_installs() -> None:
+    wanted = re.search(r"^RUN_PACKAGES := (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    image = (ROOT / "contrib" / "image" / "Dockerfile").read_text()
+    installed = re.search(r"--no-install-recommends (.*?) \\?$", image, re.M)
+    assert wanted
+    assert installed
+    assert sorted(installed[1].split()) == sorted(wanted[1].split())
+
+
+def test_the_image_is_built_from_files_that_there_are() -> None:
+    image = (ROOT / "contrib" / "image" / "Dockerfile").read_text()
+    sources = [word for line in re.findall(r"^COPY (.+) \S+$", image, re.M) for word in line.split()]
+    assert {"pyproject.toml", "bpfd", "tracers", "actions", "rules", "api"} <= set(sources)
+    assert [word for word in sources if not (ROOT / word).exists()] == []
