@@ -49,7 +49,7 @@ setup:
 setup-test:
 	$(call install,$(RUN_PACKAGES) $(TEST_PACKAGES))
 	$(call virtualenv,test,[dev])
-	$(call virtualenv,run,)
+	touch .venv/run-$(STAMP)
 
 run: setup
 	[ "$$(id -u)" = 0 ] || { echo "make: the daemon loads BPF programs; run this as root" >&2; exit 1; }
