@@ -6,6 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .SILENT:
+.NOTPARALLEL:
 .PHONY: setup setup-test run test lint types unit bench proto clean
 
 # python3-bpfcc belongs to Debian's own Python; another may be first on PATH.
@@ -34,7 +35,7 @@ endef
 
 define virtualenv
 	[ -n "$(PYTHON)" ] || { echo "make: Python 3.11 or later is missing; install it with: apt-get install python3" >&2; exit 1; }
-	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	[ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv
 	if [ ! -e .venv/$(1)-$(STAMP) ]; then
 	  echo "Installing Python packages into .venv"
 	  $(BIN)/pip install -q --disable-pip-version-check -e '.$(2)'

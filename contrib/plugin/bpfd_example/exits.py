@@ -10,7 +10,7 @@ from bpfd import BPFTracer, Field
 class ExitsTracer(BPFTracer):
     """Processes that end, with their priority.
 
-    Attaches to sched:sched_process_exit. It sees every thread; `thread` tells a process's last breath from the rest.
+    Attaches to sched:sched_process_exit, which the kernel passes for every thread of a process, not for the last alone.
     """
 
     name = "exits"
