@@ -29,6 +29,13 @@ MOST_SAID = 500
 FIELD_TYPES: tuple[str, ...] = get_args(FieldType)
 TAKEN = {one.name for one in own_fields.OWN} - set(own_fields.SHARED)
 """Names that every event has."""
+C_KEYWORDS = frozenset(
+    "asm auto break case char const continue default do double else enum extern float for goto if inline int long "
+    "register restrict return short signed sizeof static struct switch typedef typeof union unsigned void volatile "
+    "while".split()
+)
+C_MEMBERS = frozenset(("return_value", "ns_pid", "ancestors_length"))
+"""What `struct bpfd_event` has beside the names of TAKEN and those that begin with bpfd_."""
 TRACER_METHODS: Mapping[str, tuple[str, ...]] = {"__init__": (), "start": ("emit",), "stop": ()}
 BPF_TRACER_METHODS: Mapping[str, tuple[str, ...]] = {"loaded": ("maps",), "settle": ("data", "return_value")}
 ACTION_METHODS: Mapping[str, tuple[str, ...]] = {
@@ -202,7 +209,11 @@ def _check_field(one: Field, fields: tuple[Field, ...]) -> list[str]:
 
 
 def _check_program(tracer: type[BPFTracer]) -> list[str]:
-    wrong = []
+    wrong = [
+        f"fields: {one.name!r}: the C side cannot have a member of that name; choose another"
+        for one in (tracer.fields if isinstance(tracer.fields, tuple) else ())
+        if isinstance(one, Field) and _is_taken_in_c(one.name)
+    ]
     program = getattr(tracer, "program", None)
     if not isinstance(program, Path):
         wrong.append(f"program: must be a pathlib.Path, the C file beside the module, not {program!r}")
@@ -214,3 +225,7 @@ def _check_program(tracer: type[BPFTracer]) -> list[str]:
     if not isinstance(tracer.probes, tuple) or not all(isinstance(one, str) for one in tracer.probes):
         wrong.append(f"probes: must be a tuple of texts, not {tracer.probes!r}"[:MOST_SAID])
     return wrong
+
+
+def _is_taken_in_c(name: object) -> bool:
+    return isinstance(name, str) and (name in C_KEYWORDS or name in C_MEMBERS or name.startswith("bpfd_"))

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfd import Action, BPFTracer, Field, Tracer
+from bpfd.kernel.record import HEADER
 from bpfd.plugins import MOST_NUMBERS, MOST_SAID, MOST_STRINGS, check_action, check_tracer, load_plugins
 from bpfd.rules.fields import OWN, SHARED
 
@@ -366,6 +367,14 @@ def test_as_many_and_as_long_fields_as_there_is_room_for_are_right() -> None:
 def test_no_field_shadows_one_that_every_event_has(name: str) -> None:
     wanted = [] if name in SHARED else [f"fields: {name!r}: every event has a field of that name; choose another"]
     assert check_tracer(changed(Plain, fields=(Field(name, "x"),))) == wanted
+
+
+@pytest.mark.parametrize("name", ["int", "struct", "bpfd_length", *(member for _, member, _ in HEADER)])
+def test_no_field_of_a_bpf_tracer_has_a_name_that_c_cannot_take(name: str) -> None:
+    member = name.partition("[")[0]
+    fields = (Field(member, "x", type="u64"),)
+    assert any(problem.startswith(f"fields: {member!r}: ") for problem in check_tracer(changed(Kernel, fields=fields)))
+    assert member in {own.name for own in OWN} or check_tracer(changed(Plain, fields=fields)) == []
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
