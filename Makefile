@@ -20,7 +20,7 @@ WORKERS := 2
 
 define install
 	missing=(); for package in $(1); do
-	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing+=($$package); done
+	  [[ "$$(dpkg-query -W -f '$${Status}' $$package 2>/dev/null)" = *'ok installed' ]] || missing+=($$package); done
 	if (( $${#missing[@]} )); then
 	  [ "$$(id -u)" = 0 ] || { echo "make: $${missing[*]} must be installed; run this as root" >&2; exit 1; }
 	  echo "Installing from Debian: $${missing[*]}"
@@ -70,9 +70,9 @@ types: setup-test
 	$(BIN)/mypy --no-error-summary contrib/plugin/bpfd_example
 
 unit: setup-test
-	echo "Testing: side by side, then those that need the machine for themselves"
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m 'not serial'
+	echo "Testing: first what needs the machine for itself, then the rest side by side"
 	$(BIN)/pytest -q -m serial
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m 'not serial'
 
 bench: setup-test
 	$(call install,auditd)
