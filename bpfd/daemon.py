@@ -6,12 +6,13 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 from bpfd import machine
+from bpfd.acting import Acting
 from bpfd.api.server import Server
 from bpfd.containers import watch
 from bpfd.containers.cgroups import Hierarchy, find_hierarchy
@@ -27,11 +28,12 @@ from bpfd.live import Live
 from bpfd.pipeline import Clock, Pipeline, Source
 from bpfd.plugin import BPFTracer, one_line
 from bpfd.plugins import load_plugins
-from bpfd.respond import Actions
 from bpfd.rulebook import Rulebook
+from bpfd.rules import output
 from bpfd.rules.check import Known
 from bpfd.rules.model import Rule
 from bpfd.settings import Settings
+from bpfd.telling import PLAIN, Telling
 from bpfd.tracing import Tracing
 from bpfd.version import VERSION
 
@@ -62,6 +64,8 @@ class Daemon:
         self._closing = ExitStack()
         self._snapshot: tuple[dict[str, Rule], dict[str, tuple[str, ...]]] = ({}, {})
         """The rules and problems as they were applied last, for questions that must not wait for a change."""
+        self._tellings: Mapping[str, tuple[Rule, Telling]] = {}
+        """How the alerts of each rule are told; a new mapping for each change, since workers read it."""
         self._started_ns = time.time_ns()
 
     def start(self) -> None:
@@ -84,8 +88,17 @@ class Daemon:
         self._check_names()
         machine.check_writable(settings.state_dir, "state_dir")
         self._host = machine.host()
-        self._actions = Actions(self._plugins.actions, settings.actions, counters, settings.action_queue)
-        self._closing.callback(self._actions.stop, 1.5)
+        self._acting = Acting(
+            self._plugins.actions,
+            settings.actions,
+            settings.state_dir,
+            counters,
+            settings.action_queue,
+            telling=self._telling,
+            observes=self._observes,
+        )
+        self._closing.callback(self._acting.stop, 1.5)
+        self._actions = self._acting.actions
         fields = {name: tracer.fields for name, tracer in self._plugins.tracers.items()}
         self._rulebook = Rulebook(Known(fields, self._actions.names()), settings.rules_dir, settings.state_dir)
         self._tracing = Tracing(
@@ -168,6 +181,7 @@ class Daemon:
         Tracers that failed before are tried again if they are among `again`.
         """
         rules = self._enabled()
+        self._tell(rules)
         self._actions.prepare({name for rule in rules for name in self._names_of(rule)})
         self._actions.prepare(self._settings.default_actions)
         self._tracing.want(self._wanted(rules), again)
@@ -175,6 +189,28 @@ class Daemon:
             raise LoadError("\n".join(self._tracing.failed.values()))
         self._enforcement.apply(rules)
         self._show_rules()
+
+    def _tell(self, rules: Collection[Rule]) -> None:
+        """Say how each rule's alerts are told. A rule that is as before keeps what it has: alerts may be folding."""
+        before = self._tellings
+        told = {}
+        for rule in rules:
+            kept = before.get(rule.name)
+            if kept is None or kept[0] != rule:
+                message = output.compile(rule.output) if rule.output else None
+                kept = (rule, Telling(rule.severity, message))
+            told[rule.name] = kept
+        self._tellings = told
+
+    def _telling(self, rule: str) -> Telling:
+        """How alerts of a rule are told. Called by the actions' workers."""
+        kept = self._tellings.get(rule)
+        return PLAIN if kept is None else kept[1]
+
+    def _observes(self, rule: str) -> bool:
+        """Does the rule only observe? Called by the actions' workers."""
+        kept = self._tellings.get(rule)
+        return kept is not None and kept[0].mode == "observe"
 
     def _names_of(self, rule: Rule) -> tuple[str, ...]:
         return rule.actions or self._settings.default_actions
@@ -260,6 +296,8 @@ class Daemon:
     def status(self) -> Status:
         problems = [line for lines in self._snapshot[1].values() for line in lines]
         problems += self._tracing.failed.values()
+        if self._acting.outbox.problem:
+            problems.append(self._acting.outbox.problem)
         return Status(
             VERSION,
             self._host,
