@@ -31,7 +31,7 @@ def test_a_signal_ends_the_daemon_cleanly(bpfd: Bpfd, socket_dir: Path, number: 
     assert f"bpfd: ready: tracers open; 0 rules; gRPC at {bpfd.address}\n" in lines
     assert bpfd("status").startswith("bpfd 0.1.0")
     process.send_signal(number)
-    _, errors = process.communicate(timeout=5)
+    _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (0, "stopping\n")
     assert not (socket_dir / "s").exists()
 
@@ -42,7 +42,7 @@ def test_a_second_signal_ends_it_at_once(bpfd: Bpfd, socket_dir: Path) -> None:
     process.send_signal(signal.SIGINT)
     wait_until_ready(process, "stopping")
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=5)
+    _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (128 + signal.SIGTERM, "")
 
 
@@ -65,7 +65,7 @@ def test_systemd_is_told(bpfd: Bpfd, socket_dir: Path, monkeypatch: pytest.Monke
         assert bpfd("status").startswith("bpfd 0.1.0")
         process.terminate()
         assert notify.recv(100) == b"STOPPING=1"
-        process.communicate(timeout=5)
+        process.communicate(timeout=20)
     assert process.returncode == 0
 
 
@@ -91,7 +91,7 @@ def test_flags_win_over_the_configuration(bpfd: Bpfd, socket_dir: Path, tmp_path
     process = start(bpfd, socket_dir, "--config", config, "--strict", cwd=str(tmp_path))
     assert "strict=True rules=/from/file queue=7" in wait_until_ready(process, "ready")
     process.terminate()
-    process.communicate(timeout=5)
+    process.communicate(timeout=20)
     process = start(bpfd, socket_dir, "--config", config, "-rules-dir", "mine", cwd=str(tmp_path))
     assert f"strict=False rules={tmp_path}/mine queue=7" in wait_until_ready(process, "ready")
 
