@@ -15,7 +15,7 @@ BTF = Path("/sys/kernel/btf/vmlinux")
 PATIENCE_S = float(os.environ.get("BPFD_TEST_PATIENCE_S", "5"))
 """How long what a test started may take to end."""
 GRPC = "api"
-"""The folder of tests with a gRPC server in this process. It closes connections when it polls: after the last, never."""
+"""The folder of tests with a gRPC server in this process, which closes connections when it polls: the last, never."""
 DOCKER = ("dockerd", "docker")
 """Fixtures that outlive a test, and whose client keeps connections for the next one."""
 
