@@ -19,6 +19,9 @@ from bpfd.errors import ApiError
 from bpfd.settings import Settings
 from tests.daemon.running import RunningDaemon, open_rule, opened, until
 
+pytestmark = pytest.mark.serial
+"""How long an end takes is looked at: another test's compiler beside it would count too."""
+
 BOTH = {"exec": 'tracer = "exec"\n[filterEvents.argv]\nvalues = ["nothing is named like this"]\n'}
 
 
