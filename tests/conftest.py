@@ -14,8 +14,8 @@ import pytest
 BTF = Path("/sys/kernel/btf/vmlinux")
 PATIENCE_S = float(os.environ.get("BPFD_TEST_PATIENCE_S", "5"))
 """How long what a test started may take to end."""
-GRPC = "api"
-"""The folder of tests with a gRPC server in this process, which closes connections when it polls: the last, never."""
+GRPC = ("api", "cli")
+"""Folders of tests with a gRPC server in this process, which closes connections when it polls: the last, never."""
 DOCKER = ("dockerd", "docker")
 """Fixtures that outlive a test, and whose client keeps connections for the next one."""
 
@@ -26,7 +26,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
     Fixtures of a wider scope are there before this one, so what they hold is not the test's.
     """
-    kept = ("socket:",) if request.path.parent.name == GRPC else ()
+    kept = ("socket:",) if request.path.parent.name in GRPC else ()
     before = _threads(), _descriptors(kept), _children()
     yield
     for name in DOCKER:
