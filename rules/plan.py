@@ -31,7 +31,7 @@ OWN_NUMBERS = ("pid", "uid", "gid", "returnValue")
 """The event's own fields that the kernel looks at, in the order of its tables; the tracer's own follow."""
 _SAME = {"tgid": "pid"}
 SPACE = ((0, ord(" ")),)
-_UNSETTLED = ((b"//", False), (b"/./", False), (b"/../", False), (b"/.", True), (b"/..", True))
+_UNSETTLED = ((b"//", False), (b"/./", False), (b"/../", False), (b"/.", True), (b"/..", True), (b"/", True))
 """What a name has that Python writes in another way: text, and whether only at the end."""
 
 Range = tuple[int, int]
@@ -270,6 +270,8 @@ class _Taker:
     def _take_number(self, name: str, known: Field, test: Test, negated: bool) -> str:
         if known.show is not None:
             return "the text is made in Python"
+        if known.late:
+            return "the kernel compares numbers before this one is known"
         ranges = _ranges(test, known)
         if ranges is None:
             return "the kernel can't compare so"

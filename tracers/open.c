@@ -4,7 +4,10 @@
 
 /* The file behind a descriptor of the current process. */
 static __always_inline bool file_of(int descriptor, struct path *path) {
-  struct file **open_files = bpf_get_current_task_btf()->files->fdt->fd, *file = 0;
+  struct fdtable *table = bpf_get_current_task_btf()->files->fdt;
+  struct file **open_files = table->fd, *file = 0;
+  if ((u32)descriptor >= table->max_fds)
+    return false; /* what lies behind the table is no file */
   bpfd_read(file, open_files[descriptor]);
   if (!file)
     return false;
@@ -30,25 +33,30 @@ static __always_inline void name_opened(struct bpfd_event *e, int descriptor) {
     bpfd_origin_string(e, origin, path);
 }
 
-/* What was asked for, made absolute: the directory and the name. */
+/* What was asked for, made absolute: the directory and the name. Where there is no such directory it is "?". */
 static __always_inline void name_missing(struct bpfd_event *e, int directory) {
   struct path path;
   u64 limit = bpfd_begin_path(e, path), length = e->bpfd_length[BPFD_NUMBER_filename];
   u16 *begin = &e->bpfd_start[BPFD_NUMBER_path];
   bpfd_barrier(length);
-  if (length >= BPFD_LENGTH_filename || length == limit)
+  if (length >= BPFD_LENGTH_filename)
     return;
   u64 at = limit - length;
   bpfd_barrier(at);
-  if (at > limit || at == 0)
+  if (at > limit || at < 2)
     return;
   bpf_probe_read_kernel(e->path + at, length, e->filename);
-  if (e->filename[0] != '/' && directory_of(directory, &path)) {
+  *begin = at;
+  if (e->filename[0] != '/') {
     e->path[at - 1] = '/';
     *begin = at - 1;
-    bpfd_prepend(e->path, limit, begin, bpfd_mount_of(path.mnt), path.dentry);
-  } else
-    *begin = at;
+    if (directory_of(directory, &path))
+      bpfd_prepend(e->path, limit, begin, bpfd_mount_of(path.mnt), path.dentry);
+    else {
+      e->path[at - 2] = '?';
+      *begin = at - 2;
+    }
+  }
   bpfd_end_path(e, path);
 }
 

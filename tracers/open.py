@@ -60,7 +60,7 @@ class OpenTracer(BPFTracer):
             "path",
             "on success the path of the file really opened, in the view of its mount namespace; on failure the name "
             "made absolute. A rule on it is judged against origin too",
-            length=4096,
+            length=8192,
             late=True,
             normalised=True,
             also="origin",
@@ -90,4 +90,5 @@ class OpenTracer(BPFTracer):
     def settle(cls, data: dict[str, str], return_value: int) -> None:
         """A failed call's path is what the program said: take out its `.` and `..`, as far as names alone tell."""
         if return_value < 0:
-            data["path"] = posixpath.normpath(data["path"])
+            path = posixpath.normpath(data["path"])
+            data["path"] = path[1:] if path.startswith("//") else path  # POSIX keeps two; Linux has one root
