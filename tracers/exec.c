@@ -2,7 +2,9 @@
 #include "arguments.h"
 #include "path.h"
 
-#define MOST_ARGUMENTS 256
+/* What is cut has its mark from Python. However short the arguments are, so many are more than the kernel judges: a text
+ * with a mark is always left to Python. */
+#define MOST_ARGUMENTS (BPFD_WALK + 1)
 
 static __always_inline void name_cwd(struct bpfd_event *e, struct task_struct *task) {
   struct path path = {task->fs->pwd.mnt, task->fs->pwd.dentry};
@@ -59,7 +61,8 @@ static __always_inline void gather_arguments(struct bpfd_event *e, const char *c
     bpfd_barrier(at);
     if (at >= BPFD_LENGTH_argv)
       break;
-    long got = bpf_probe_read_user_str(e->argv + at, BPFD_LENGTH_argv, argument);
+    /* One byte more than is kept, to see what is cut. */
+    long got = bpf_probe_read_user_str(e->argv + at, BPFD_LENGTH_argv + 1, argument);
     if (got < 0) {
       e->argv[at] = '?';
       e->argv[at + 1] = 0;
