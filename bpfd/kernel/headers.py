@@ -28,6 +28,7 @@ ROOTS = (
     "dentry",
     "fdtable",
     "file",
+    "file_system_type",
     "files_struct",
     "fs_struct",
     "inode",
@@ -57,6 +58,10 @@ _TAG = re.compile(r"(struct|union|enum)\s+(\w+)\s*\{")
 _TYPEDEF = re.compile(r"typedef\b.*?(?:\(\*(\w+)\)\(|\b(\w+)(?:\[\d*\])*;\s*$)", re.S)
 _TAGGED = re.compile(r"\b(struct|union|enum)\s+(\w+)(\s*\*)?")
 _PADDING = re.compile(r"(?m)^(\t+)(long: 64|int: 32|short: 16|char: 8);$")
+_ENUM = re.compile(r"(?m)^(enum (\w+) \{[^}]*\});$")
+_SMALL_ENUM = re.compile(r"(?m)^\[\d+\] ENUM '(\w+)' .*\bsize=([12]) ")
+_MODES = {"1": "byte", "2": "HI"}
+"""How clang is told that an enum takes so many bytes."""
 _CONSTANT = re.compile(r"(?m)^\s*(\w+)\s*(?:=|,)")
 _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 
@@ -112,7 +117,7 @@ def ensure(cache_dir: Path) -> Path:
     tree = cache_dir / f"headers-{platform.release()}-{_fingerprint()}"
     if tree.is_dir():
         return tree
-    dump = _dump_btf()
+    dump = size_enums(_dump_btf("c"), _dump_btf("raw"))
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=".headers-", dir=cache_dir))
@@ -164,6 +169,13 @@ def name_padding(declaration: str) -> str:
     wide integer with an alignment of its own, and then reads every later member from a wrong place."""
     numbers = itertools.count()
     return _PADDING.sub(lambda m: f"{m[1]}{m[2].split(':')[0]} bpfd_padding_{next(numbers)};", declaration)
+
+
+def size_enums(dump: str, raw: str) -> str:
+    """`dump` with the size of each enum of 1 or 2 bytes. bpftool 7.1 leaves it out of C; clang then takes 4, and places
+    every later member of a struct wrong. `raw` is bpftool's plain dump."""
+    modes = {name: _MODES[size] for name, size in _SMALL_ENUM.findall(raw)}
+    return _ENUM.sub(lambda m: f"{m[1]} __attribute__((mode({modes[m[2]]})));" if m[2] in modes else m[0], dump)
 
 
 def prune(declarations: list[str], roots: tuple[str, ...]) -> str:
@@ -253,14 +265,14 @@ def _bpf_common() -> str:
     return "#pragma once\n#include <linux/types.h>\n" + "\n".join(re.findall(r"^#define.*$", text, re.M)) + "\n"
 
 
-def _dump_btf() -> str:
+def _dump_btf(form: str) -> str:
     if not BTF.exists():
         raise KernelError(f"{BTF}: this kernel has no BTF; run a kernel with CONFIG_DEBUG_INFO_BTF=y")
     bpftool = shutil.which("bpftool", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if bpftool is None:
         raise KernelError("bpftool is missing; install it with: apt-get install bpftool")
     done = subprocess.run(
-        [bpftool, "btf", "dump", "file", str(BTF), "format", "c"], capture_output=True, text=True, check=False
+        [bpftool, "btf", "dump", "file", str(BTF), "format", form], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise KernelError(f"{BTF}: cannot be read: {done.stderr.strip()[:400]}")

@@ -85,10 +85,48 @@ static __always_inline void bpfd_prepend(char *place, u64 limit, u16 *begin, str
   *begin = at - 3;
 }
 
-/* A file that has no path (memfd, pipe) is called by its own name; the root is "/". */
-static __always_inline void bpfd_own_name(char *place, u64 limit, u16 *begin, struct dentry *dentry) {
+#define BPFD_KIND_BYTES 16
+
+/* A pipe or a namespace has no name either: it is called by the kind of its file system, "/pipefs". */
+static __always_inline void bpfd_kind_name(char *place, u64 limit, u16 *begin, struct dentry *dentry) {
+  char kind[BPFD_KIND_BYTES] = {};
+  struct file_system_type *type;
+  struct super_block *super;
+  const char *name;
+  bpfd_read(super, dentry->d_sb);
+  bpfd_read(type, super->s_type);
+  bpfd_read(name, type->name);
+  u64 length = bpf_probe_read_kernel_str(kind, sizeof(kind), name) - 1;
+  bpfd_barrier(length);
+  if (length >= sizeof(kind))
+    return;
+  u64 at = limit - length;
+  bpfd_barrier(at);
+  if (at > limit || at == 0)
+    return;
+  bpf_probe_read_kernel(place + at, length, kind);
+  place[at - 1] = '/';
+  *begin = at - 1;
+}
+
+/* Is the mount the kernel's own, in no namespace (MNT_NS_INTERNAL, an error as a pointer, fs/mount.h)? */
+static __always_inline bool bpfd_is_internal(struct mount *mount) {
+  struct mnt_namespace *space;
+  bpfd_read(space, mount->mnt_ns);
+  return (unsigned long)space >= (unsigned long)-4095;
+}
+
+/* A file that has no path (memfd) is called by its own name; the root is "/". */
+static __always_inline void bpfd_own_name(char *place, u64 limit, u16 *begin, struct mount *mount,
+                                          struct dentry *dentry) {
   struct qstr name;
+  char first = 0;
   bpfd_read(name, dentry->d_name);
+  bpfd_read(first, *name.name);
+  if ((!first || first == '/') && bpfd_is_internal(mount)) {
+    bpfd_kind_name(place, limit, begin, dentry);
+    return;
+  }
   u64 length = name.len;
   bpfd_barrier(length);
   length &= 255;
@@ -115,7 +153,7 @@ static __always_inline void bpfd_own_name(char *place, u64 limit, u16 *begin, st
     u16 *begin = &(e)->bpfd_start[BPFD_NUMBER_##field];                                                              \
     bpfd_prepend((e)->field, limit, begin, bpfd_mount_of((path).mnt), (path).dentry);                                \
     if (*begin == limit)                                                                                             \
-      bpfd_own_name((e)->field, limit, begin, (path).dentry);                                                        \
+      bpfd_own_name((e)->field, limit, begin, bpfd_mount_of((path).mnt), (path).dentry);                             \
     bpfd_end_path(e, field);                                                                                         \
   }
 
