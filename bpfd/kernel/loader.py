@@ -1,11 +1,11 @@
 """The child that compiles, loads and attaches one program, hands over the descriptors and ends.
 
-    python3 loader.py FD
+    python3 loader.py FD PARENT
 
-FD is a Unix socket. The job comes in as one line of JSON; the answer goes back as one line of JSON, with the
-descriptors in its order. This file runs as a program of its own, imports nothing of bpfd, and is the only one that
-imports bcc: LLVM and the memory that it takes (150 MB) end with it. What the compiler and the verifier say goes to
-standard error.
+FD is a Unix socket; PARENT is the process that waits, with which this one ends. The job comes in as one line of JSON;
+the answer goes back as one line of JSON, with the descriptors in its order. This file runs as a program of its own,
+imports nothing of bpfd, and is the only one that imports bcc: LLVM and the memory that it takes (150 MB) end with it.
+What the compiler and the verifier say goes to standard error.
 """
 
 from __future__ import annotations
@@ -27,12 +27,24 @@ MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000
 PR_SET_PDEATHSIG = 1
 STEPS = (b"bpfd_emit", b"bpfd_numbers", b"bpfd_text", b"bpfd_late")
 """In the order of the BPFD_STEP_ numbers in filter.h."""
+PROBE_TABLES = (
+    "tracepoint_fds",
+    "raw_tracepoint_fds",
+    "kprobe_fds",
+    "uprobe_fds",
+    "kfunc_entry_fds",
+    "kfunc_exit_fds",
+    "lsm_fds",
+)
+"""Where bcc.BPF keeps the descriptors of what it attached."""
 DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
 
 
 def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[2]):
+        os._exit(1)  # it ended before it could be asked for its end
     with socket.socket(fileno=int(sys.argv[1])) as peer:
         with peer.makefile("r", encoding="utf-8") as lines:
             job = json.loads(lines.readline())
@@ -125,8 +137,10 @@ def describe_maps(bcc: Any, bpf: Any) -> list[dict[str, Any]]:
 def attached(bpf: Any) -> list[int]:
     """The descriptors that keep the probes attached: they end with the last process that holds them."""
     links: list[int] = []
-    for name in ("tracepoint_fds", "raw_tracepoint_fds", "uprobe_fds", "kprobe_fds"):
-        links.extend(getattr(bpf, name, {}).values())
+    for name in PROBE_TABLES:
+        for found in getattr(bpf, name, {}).values():
+            # A kprobe may call several functions; bcc keeps a table of them.
+            links.extend(found.values() if isinstance(found, dict) else [found])
     for fds in getattr(bpf, "open_perf_events", {}).values():
         links.extend(fds.values())
     return links

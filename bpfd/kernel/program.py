@@ -26,6 +26,7 @@ from bpfd.kernel.ring import Ring
 from bpfd.plugin import Field
 
 LOAD_TIMEOUT_S = 60.0
+_TOO_SLOW = "it was not loaded in time; is the machine short of memory (150 MB) or processors?"
 ANSWER_BYTES = 4 << 20
 """The most that is read of what a child says; it runs as root too, but its text comes from compilers and plugins."""
 FIRST = struct.pack("=I", 0)
@@ -146,13 +147,14 @@ def load(spec: Spec, build: Build) -> Program:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         child = subprocess.Popen(
-            [sys.executable, "-I", loader.__file__, str(theirs.fileno())],
+            [sys.executable, "-I", loader.__file__, str(theirs.fileno()), str(os.getpid())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         theirs.close()
+        started = time.monotonic()
         try:
             said, answer, fds = _converse(child, ours, json.dumps(job).encode() + b"\n")
         finally:
@@ -162,7 +164,8 @@ def load(spec: Spec, build: Build) -> Program:
                 child.stdout.close()
     if answer is None:
         close_all(fds)
-        raise LoadError(f'tracer "{spec.name}": {_cause(said, child.returncode)}')
+        late = time.monotonic() - started >= LOAD_TIMEOUT_S
+        raise LoadError(f'tracer "{spec.name}": {_TOO_SLOW if late else _cause(said, child.returncode)}')
     try:
         return Program(spec.name, answer, fds)
     except (OSError, KeyError, ValueError) as error:
@@ -218,11 +221,9 @@ def _converse(child: subprocess.Popen[bytes], peer: socket.socket, job: bytes) -
 
 def _receive(peer: socket.socket) -> tuple[bytes, list[int]]:
     try:
-        part, fds, _, _ = socket.recv_fds(peer, 65536, loader.FDS_A_MESSAGE)
+        part, fds, _, _ = socket.recv_fds(peer, 65536, loader.FDS_A_MESSAGE, socket.MSG_CMSG_CLOEXEC)
     except ConnectionError:
         return b"", []
-    for fd in fds:
-        os.set_inheritable(fd, False)
     return part, fds
 
 
