@@ -46,12 +46,15 @@ class Bench:
 
     def events(self) -> list[tuple[Event, int]]:
         """What is in the ring, each event with the bits that the kernel left it; judged by the rules in force alone."""
+        return [(event, bits) for event, generation, bits in self.records() if generation == self.generation]
+
+    def records(self) -> list[tuple[Event, int, int]]:
+        """All that is in the ring: each event, the set of rules that judged it, and the bits that it was left."""
         found = []
         while records := self.program.ring.read(1000):
             for record in records:
                 event, (generation, bits) = self._decode(record)
-                if generation == self.generation:
-                    found.append((event, bits))
+                found.append((event, generation, bits))
         return found
 
     def wait_for(self, wanted: Callable[[Event], bool], within_s: float = 5.0) -> Event:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bpfd.event import Event
+from bpfd.kernel.record import WALK
 from tests.kernel.conftest import Bench
 
 
@@ -138,3 +139,98 @@ def test_every_one_of_many_failed_calls_is_told(execs: Bench) -> None:
     )
     names = [event.data["filename"] for event, _ in execs.events() if event.pid == pid and event.return_value < 0]
     assert names[-100:] == [f"/nothing-{number}" for number in range(100)]
+
+
+def test_one_argument_that_is_too_long_is_marked_as_cut(execs: Bench) -> None:
+    for length, cut in ((8191, False), (8192, True), (30_000, True)):
+        pid = python(f"import os\ntry: os.execv('/nothing', ['x' * {length}])\nexcept OSError: pass")
+        argv = execs.wait_for(of(pid, -errno.ENOENT)).data["argv"]
+        assert argv == ("x" * 8191 + "…" if cut else "x" * length)
+
+
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 300, 512, 600])
+def test_empty_arguments_are_counted_up_to_more_than_the_kernel_judges(execs: Bench, count: int) -> None:
+    pid = python(f"import os\ntry: os.execv('/nothing', ['x', *[''] * {count}])\nexcept OSError: pass")
+    data = execs.wait_for(of(pid, -errno.ENOENT)).data
+    marked = "argv_truncated" in data
+    assert data["argv"].startswith("x" + " " * min(count, WALK))
+    assert marked == (count >= WALK)
+    assert not marked or len(data["argv"]) > WALK
+
+
+def test_an_argument_that_cannot_be_read_is_a_question_mark(execs: Bench) -> None:
+    code = """
+import ctypes
+words = (ctypes.c_char_p * 4)(b'one', None, b'three', None)
+ctypes.cast(words, ctypes.POINTER(ctypes.c_void_p))[1] = 1
+ctypes.CDLL(None).execve(b'/bin/true', words, None)
+"""
+    pid = python(code)
+    assert execs.wait_for(of(pid, -errno.EFAULT)).data["argv"] == "one ? three"
+
+
+def test_a_call_without_arguments_or_name_is_told(execs: Bench) -> None:
+    pid = python("import ctypes; ctypes.CDLL(None).execve(ctypes.c_void_p(1), None, None)")
+    data = execs.wait_for(of(pid, -errno.EFAULT)).data
+    assert (data["filename"], data["argv"]) == ("?", "")
+
+
+def test_a_descriptor_that_is_no_program_is_told_with_the_reason(execs: Bench, folder: Path) -> None:
+    (folder / "data").write_text("no program")
+    (folder / "data").chmod(0o755)
+    code = "import os; d = os.open('data', 0)\ntry: os.execve(d, ['by descriptor'], {})\nexcept OSError: pass"
+    pid = python(code)
+    event = execs.wait_for(of(pid, -errno.ENOEXEC))
+    assert event.data["argv"] == "by descriptor"
+    assert event.data["cwd"] == str(folder)
+
+
+def test_a_thread_whose_call_fails_is_told_as_the_thread(execs: Bench) -> None:
+    code = """
+import os, threading
+def call():
+    print(threading.get_native_id(), flush=True)
+    try: os.execv('/nothing', ['x'])
+    except OSError: pass
+thread = threading.Thread(target=call)
+thread.start()
+thread.join()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        tid = int(process.stdout.readline())
+    event = execs.wait_for(of(process.pid, -errno.ENOENT))
+    assert (event.pid, event.tid) == (process.pid, tid)
+    assert tid != process.pid
+
+
+def test_hostile_bytes_arrive_from_a_call_that_fails_too(execs: Bench) -> None:
+    pid = python(
+        "import os\ntry: os.execv(b'/no\\n\\xff', [b'a\\n\\x1b[31m', b'', b'\\xff\\xfe'])\nexcept OSError: pass"
+    )
+    data = execs.wait_for(of(pid, -errno.ENOENT)).data
+    assert data["filename"] == "/no\n\udcff"
+    assert data["argv"] == "a\n\x1b[31m  \udcff\udcfe"
+
+
+def test_a_deep_working_directory_keeps_its_end_and_says_that_it_is_cut(execs: Bench, folder: Path) -> None:
+    code = """
+import os
+for number in range(80):
+    os.mkdir(f'd{number}')
+    os.chdir(f'd{number}')
+os.execv('/bin/true', ['deep'])
+"""
+    pid = python(code)
+    cwd = execs.wait_for(lambda event: event.pid == pid and event.command == "true").data["cwd"]
+    assert cwd.startswith(".../d")
+    assert cwd.endswith("/d78/d79")
+
+
+def test_the_parent_is_the_one_at_that_moment(execs: Bench) -> None:
+    """A shell that stays, named after its script's file, and a child of its own."""
+    with subprocess.Popen(["/bin/sh", "-c", "/bin/true & echo $!; wait"], stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        pid = int(shell.stdout.readline())
+    event = execs.wait_for(lambda event: event.pid == pid and event.command == "true")
+    assert (event.ppid, event.parent, event.data["parent"]) == (shell.pid, "sh", "sh")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bpfd.event import Event
-from bpfd.rules.model import All
+from bpfd.rules import model
+from bpfd.rules.model import All, Not
+from bpfd.tracers.open import flags_text
 from tests.kernel.conftest import Bench
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of the system calls are x86-64's")
@@ -123,11 +126,8 @@ def test_a_bind_mount_has_its_path_and_its_origin(opens: Bench, tmp_path: Path) 
     source.mkdir()
     target.mkdir()
     (source / "file").write_text("")
-    subprocess.run(["mount", "--bind", str(source), str(target)], check=True)
-    try:
+    with bound(source, target):
         event = opened(opens, f"{target}/file")
-    finally:
-        subprocess.run(["umount", str(target)], check=True)
     assert event.data["path"] == f"{target}/file"
     assert event.data["origin"] == f"{source}/file"
     assert "origin" not in opened(opens, f"{source}/file").data
@@ -186,3 +186,149 @@ def test_a_name_of_four_kilobytes_is_whole(opens: Bench, folder: Path) -> None:
         os.open(name, os.O_RDONLY)
     event = opens.wait_for(of(name))
     assert event.data["path"] == f"{folder}/missing"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("nothing/", "{folder}/nothing"),
+        ("nothing/.", "{folder}/nothing"),
+        ("", "{folder}"),
+        ("//no//such/", "/no/such"),
+        ("///no", "/no"),
+        ("/..", "/"),
+    ],
+)
+def test_a_failed_name_is_made_whole_and_plain_and_rules_go_by_that(
+    opens: Bench, folder: Path, name: str, path: str
+) -> None:
+    path = path.format(folder=folder)
+    opens.judge_by([model.Test("path", "is", (path,))])
+    with pytest.raises(OSError, match=r"\[Errno"):
+        os.open(name, os.O_WRONLY | os.O_DIRECTORY)
+    assert opens.wait_for(of(name)).data["path"] == path
+
+
+def test_a_name_relative_to_no_directory_says_so(opens: Bench) -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.open("./name", os.O_RDONLY, dir_fd=9999)
+    event = opens.wait_for(of("./name"))
+    assert (event.return_value, event.data["path"]) == (-errno.EBADF, "?/name")
+
+
+@pytest.mark.parametrize("length", [4000, 4093, 4094, 4095, 4096, 5000])
+def test_the_longest_names_have_a_path_whole_up_to_what_is_kept(opens: Bench, folder: Path, length: int) -> None:
+    name = ("a/" * length)[: length - 1] + "b"
+    for start, whole in (("", f"{folder}/"), ("/", "")):
+        asked = (start + name)[:length]
+        with pytest.raises(OSError, match=r"\[Errno"):
+            os.open(asked, os.O_RDONLY)
+        kept = asked[:4095]
+        assert opens.wait_for(of(kept)).data["path"] == (whole + kept).removesuffix("/")
+
+
+def test_a_file_in_memory_is_told_by_the_name_of_its_memory(opens: Bench) -> None:
+    memory = os.memfd_create("hidden")
+    try:
+        event = opened(opens, f"/proc/self/fd/{memory}", os.O_RDWR)
+    finally:
+        os.close(memory)
+    assert event.data["path"] == "/memfd:hidden"
+    assert "origin" not in event.data
+
+
+def test_a_pipe_or_a_namespace_is_told_by_its_kind_and_not_as_the_root(opens: Bench) -> None:
+    reader, writer = os.pipe()
+    try:
+        assert opened(opens, f"/proc/self/fd/{reader}").data["path"] == "/pipefs"
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert opened(opens, "/proc/self/ns/net").data["path"] == "/nsfs"
+    assert opened(opens, "/").data["path"] == "/"
+
+
+def test_a_file_that_was_removed_still_has_its_path(opens: Bench, folder: Path) -> None:
+    (folder / "gone").write_text("")
+    kept = os.open("gone", os.O_RDONLY)
+    try:
+        (folder / "gone").unlink()
+        assert opened(opens, f"/proc/self/fd/{kept}").data["path"] == f"{folder}/gone"
+    finally:
+        os.close(kept)
+
+
+def test_a_single_file_that_is_mounted_elsewhere_has_its_path_and_its_origin(opens: Bench, tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("")
+    (tmp_path / "target").write_text("")
+    with bound(tmp_path / "source", tmp_path / "target"):
+        opens.events()
+        event = opened(opens, f"{tmp_path}/target")
+    assert event.data["path"] == f"{tmp_path}/target"
+    assert event.data["origin"] == f"{tmp_path}/source"
+
+
+def test_a_rule_on_the_path_finds_the_file_by_its_origin_and_not_keeps_it_out_by_either(
+    opens: Bench, tmp_path: Path
+) -> None:
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "source" / "file").write_text("")
+    with bound(tmp_path / "source", tmp_path / "target"):
+        for path in ("source/file", "target/file"):
+            rule = model.Test("path", "is", (f"{tmp_path}/{path}",))
+            opens.judge_by([rule])
+            event = opened(opens, f"{tmp_path}/target/file")
+            opens.judge_by([All((Not(rule), model.Test("filename", "prefix", (str(tmp_path),))))])
+            os.close(os.open(f"{tmp_path}/target/file", os.O_RDONLY))
+            os.close(os.open(f"{tmp_path}/source", os.O_RDONLY))
+            [other] = [event.data["filename"] for event, _ in opens.events() if event.pid == os.getpid()]
+            assert (event.data["filename"], other) == (f"{tmp_path}/target/file", f"{tmp_path}/source")
+
+
+def test_a_mount_inside_a_chroot_is_crossed_up_to_the_real_root(opens: Bench, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "mnt").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "inside").write_text("")
+    with bound(tmp_path / "data", root / "mnt"):
+        code = f"import os; os.chroot('{root}'); os.chdir('/mnt'); os.open('inside', os.O_RDONLY)"
+        process = subprocess.Popen(["python3", "-c", code])
+        process.wait()
+    event = opens.wait_for(lambda event: event.pid == process.pid and event.data["filename"] == "inside")
+    assert event.data["path"] == f"{root}/mnt/inside"
+    assert event.data["origin"] == f"{tmp_path}/data/inside"
+
+
+def test_a_failed_openat2_is_told_with_what_was_asked(opens: Bench, folder: Path) -> None:
+    asked = how(os.O_RDWR | os.O_EXCL, 0)
+    assert libc.syscall(SYS_OPENAT2, AT_FDCWD, b"missing", asked, 24) == -1
+    event = opens.wait_for(of("missing"))
+    assert (event.return_value, event.data["path"]) == (-errno.ENOENT, f"{folder}/missing")
+    assert event.data["flags"] == "O_RDWR|O_EXCL"
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (0, "O_RDONLY"),
+        (os.O_WRONLY | os.O_SYNC, "O_WRONLY|O_SYNC"),
+        (os.O_WRONLY | os.O_DSYNC, "O_WRONLY|O_DSYNC"),
+        (os.O_RDWR | os.O_TMPFILE, "O_RDWR|O_TMPFILE"),
+        (os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, "O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_PATH"),
+        (3, "O_ACCMODE"),
+        (1 << 31, "O_RDONLY|0x80000000"),
+    ],
+)
+def test_flags_are_written_as_a_program_would(flags: int, text: str) -> None:
+    assert flags_text(flags) == text
+
+
+@contextlib.contextmanager
+def bound(source: Path, target: Path) -> Iterator[None]:
+    """`source` mounted at `target` meanwhile."""
+    subprocess.run(["mount", "--bind", str(source), str(target)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(target)], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -11,7 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bpfd.kernel.program import Build
 from bpfd.kernel.ring import BUSY, DISCARDED, Ring
+from bpfd.rules import model
+from bpfd.tracers.open import OpenTracer
+from tests.kernel.conftest import Bench
 
 SIZE = 4096
 
@@ -37,8 +42,8 @@ class FakeRing:
         struct.pack_into("=Q", self.memory, mmap.PAGESIZE, self.at)
         return True
 
-    def submit(self, at: int, data: bytes) -> None:
-        struct.pack_into("=I", self.memory, 2 * mmap.PAGESIZE + at, len(data))
+    def submit(self, at: int, data: bytes, flags: int = 0) -> None:
+        struct.pack_into("=I", self.memory, 2 * mmap.PAGESIZE + at, len(data) | flags)
 
     def close(self) -> None:
         self.memory.close()
@@ -83,3 +88,93 @@ def test_a_record_that_is_still_being_written_is_waited_for(ring: Ring, fake: Fa
     assert ring.read(10) == []
     fake.submit(16, b"busy")
     assert ring.read(10) == [b"busy", b"third"]
+
+
+@pytest.mark.parametrize("gap", range(8, 73, 8))
+def test_a_record_that_lies_across_the_end_is_joined(ring: Ring, fake: FakeRing, gap: int) -> None:
+    """`gap` bytes are left before the end: for the head alone, or for the head and a part of the data."""
+    fake.put(bytes(SIZE - gap - 8))
+    assert len(ring.read(1)) == 1
+    data = bytes(range(64))
+    fake.put(data)
+    fake.put(b"next")
+    assert ring.read(10) == [data, b"next"]
+
+
+def test_discarded_records_give_their_room_back(ring: Ring, fake: FakeRing) -> None:
+    for _ in range(100):
+        assert fake.put(bytes(1000), DISCARDED)
+        assert ring.read(10) == []
+        assert ring.pending() == 0
+
+
+def test_no_more_are_taken_than_asked_for(ring: Ring, fake: FakeRing) -> None:
+    for number in range(5):
+        fake.put(b"%d" % number)
+    assert ring.read(2) == [b"0", b"1"]
+    assert ring.pending() == 3 * 16
+    assert ring.read(0) == []
+    assert ring.read(10) == [b"2", b"3", b"4"]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["put", "begin", "finish", "drop", "read"]), st.binary(max_size=600)), max_size=80
+    )
+)
+def test_records_finished_in_any_order_come_out_in_the_order_in_which_they_were_begun(
+    ring: Ring, fake: FakeRing, steps: list[tuple[str, bytes]]
+) -> None:
+    expected: list[bytes] = []
+    found: list[bytes] = []
+    unfinished: list[tuple[int, int]] = []
+    dropped: set[int] = set()
+
+    def finish(place: tuple[int, int], flags: int) -> None:
+        at, number = place
+        fake.submit(at, expected[number], flags)
+        if flags:
+            dropped.add(number)
+
+    for step, data in steps:
+        at = fake.at % SIZE
+        if step == "read":
+            found += ring.read(3)
+        elif step == "put" and fake.put(data):
+            expected.append(data)
+        elif step == "begin" and fake.put(data, BUSY):
+            unfinished.append((at, len(expected)))
+            expected.append(data)
+        elif step in ("finish", "drop") and unfinished:
+            finish(unfinished.pop(len(data) % len(unfinished)), DISCARDED if step == "drop" else 0)
+    for place in unfinished:
+        finish(place, 0)
+    while records := ring.read(10):
+        found += records
+    assert found == [data for number, data in enumerate(expected) if number not in dropped]
+    assert ring.pending() == 0
+
+
+def test_what_was_lost_and_what_was_received_is_what_was_seen_to_the_event(build: Build) -> None:
+    """The smallest ring there is, and nobody who reads it in time."""
+    bench = Bench(OpenTracer, build, ring_bytes=mmap.PAGESIZE)
+    try:
+        bench.judge_by(
+            [model.All((model.Test("filename", "contains", ("flood-",)), model.Test("pid", "is", (str(os.getpid()),))))]
+        )
+        passed, lost = bench.program.passed, bench.program.lost
+        received = 0
+        for number in range(3000):
+            with contextlib.suppress(FileNotFoundError):
+                os.open(f"/nowhere/flood-{number}", os.O_RDONLY)
+            if number % 100 == 0:
+                received += len(bench.program.ring.read(10))
+        received += len(bench.events())
+        lost = bench.program.lost - lost - bench.program.skipped
+        assert bench.program.passed - passed == 3000
+        assert received + lost == 3000
+        assert lost > 1000
+        assert received > 300
+    finally:
+        bench.close()

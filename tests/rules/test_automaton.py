@@ -1,0 +1,119 @@
+"""An automaton finds what a search for each of its patterns would find."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bpfd.rules import automaton, automaton_large
+from bpfd.rules.automaton import Automaton, Mask, Pattern, TooLarge, build
+
+ALPHABET = b"ab/ \0\xc3\xa9"
+few_bytes = st.lists(st.sampled_from(list(ALPHABET)), max_size=12).map(bytes)
+patterns = st.builds(
+    Pattern,
+    st.lists(st.sampled_from(list(ALPHABET.replace(b"\0", b""))), min_size=1, max_size=4).map(bytes),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 15),
+    st.integers(0, 15),
+    st.booleans(),
+)
+texts = few_bytes | st.binary(max_size=20)
+LARGE_ENOUGH = automaton.SMALL // 8 + 1
+
+
+def searched(listed: list[Pattern], text: bytes) -> Mask:
+    """What a search for each pattern on its own finds."""
+    wanted = refused = 0
+    undecided = False
+    for pattern in listed:
+        if occurs(pattern, text):
+            wanted |= pattern.wanted
+            refused |= pattern.refused
+            undecided = undecided or pattern.undecided
+    return Mask(wanted, refused, undecided)
+
+
+def occurs(pattern: Pattern, text: bytes) -> bool:
+    if pattern.at_begin and pattern.at_end:
+        return text == pattern.text
+    if pattern.at_begin:
+        return text.startswith(pattern.text)
+    return text.endswith(pattern.text) if pattern.at_end else pattern.text in text
+
+
+def padded(listed: list[Pattern]) -> list[Pattern]:
+    """The same patterns among so many others that numpy builds the automaton; the others set nothing."""
+    return [*listed, *(Pattern(b"%07dZ" % number, False, False, 0, 0) for number in range(LARGE_ENOUGH))]
+
+
+@given(st.lists(patterns, max_size=8), st.lists(texts, min_size=1, max_size=5))
+def test_an_automaton_finds_what_a_search_for_each_pattern_finds(listed: list[Pattern], given: list[bytes]) -> None:
+    made = build(listed)
+    for text in given:
+        assert made.walk(text) == searched(listed, text)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(patterns, min_size=1, max_size=30), st.lists(texts, min_size=1, max_size=5))
+def test_one_built_with_numpy_finds_the_same(listed: list[Pattern], given: list[bytes]) -> None:
+    made = build(padded(listed))
+    for text in given:
+        assert made.walk(text) == searched(listed, text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), few_bytes.map(lambda raw: bytes(3 + b % 4 for b in raw))), max_size=12))
+def test_both_ways_to_build_make_automata_that_find_alike(sequences: list[tuple[bool, bytes]]) -> None:
+    marks = [Mask(1 << number, 0, False) for number in range(len(sequences))]
+    made = [make(sequences, marks, 8) for make in (automaton.build_small, automaton_large.build_table)]
+    small, large = (
+        Automaton(bytes(range(256)), 8, automaton.BEGIN * 8, memoryview(table).cast("I"), masks)
+        for table, masks in made
+    )
+    for _, symbols in sequences:
+        for text in (symbols, symbols[1:], symbols + b"\3\4", b"\5" + symbols):
+            assert small.walk(text) == large.walk(text)
+
+
+@given(st.lists(patterns, min_size=1, max_size=6), few_bytes)
+def test_bytes_that_count_as_one_are_found_for_each_other(listed: list[Pattern], text: bytes) -> None:
+    made = build(listed, ((0, ord(" ")),))
+    assert made.walk(text) == searched(listed, text.replace(b"\0", b" "))
+
+
+def test_without_patterns_nothing_is_found() -> None:
+    assert build([]).walk(b"anything") == Mask(0, 0, False)
+
+
+def test_an_empty_pattern_tied_to_both_ends_is_the_empty_text() -> None:
+    made = build([Pattern(b"", True, True, 1, 0)])
+    assert made.walk(b"").wanted == 1
+    assert made.walk(b"x").wanted == 0
+
+
+def test_a_hundred_thousand_patterns_are_built_within_bounds_or_refused() -> None:
+    rng = random.Random(7)
+    names = [b"/%x/%05d" % (rng.getrandbits(24), number) for number in range(100_000)]
+    began = time.monotonic()
+    try:
+        made = build([Pattern(name, False, False, 1 << (number % 64), 0) for number, name in enumerate(names)])
+    except TooLarge as error:
+        pytest.fail(f"100,000 patterns of 12 bytes are not too many: {error}")
+    assert time.monotonic() - began < 30
+    assert made.states <= automaton.MOST_STATES
+    assert len(made.table) <= automaton.MOST_ENTRIES
+    for number in (0, 1, 77_777, 99_999):
+        assert made.walk(b"/srv" + names[number] + b".txt").wanted >> (number % 64) & 1
+    assert made.walk(b"/srv/nothing").wanted == 0
+
+
+def test_more_states_than_there_may_be_are_refused() -> None:
+    rng = random.Random(11)
+    with pytest.raises(TooLarge, match=r"\d+ states"):
+        build([Pattern(rng.randbytes(80).hex().encode(), False, False, 1, 0) for _ in range(8_000)])

@@ -1,0 +1,262 @@
+"""What the kernel is given to decide never says no where the rule says yes, and says so where it is not sure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from bpfd.event import HOST, NOT_FOUND, Container, Event
+from bpfd.plugin import Field
+from bpfd.rules import model, predicate
+from bpfd.rules import plan as planning
+from bpfd.rules.model import RUNTIMES, All, Any, Condition, Not
+from bpfd.rules.plan import BITS, Plan
+
+FIELDS = (
+    Field("name", "a text"),
+    Field("words", "a text with spaces", spaces=True),
+    Field("size", "a number", type="s64"),
+    Field("count", "a number that may be left out", type="u64", optional=True),
+    Field("kind", "a number that is shown as text", type="u64", show=hex),
+    Field("slow", "a number that is found out late", type="u64", late=True),
+    Field("flag", "yes or no", type="bool"),
+)
+LOW, HIGH, MOST = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
+ALPHABET = "ab/é"
+pieces = st.text(ALPHABET, min_size=1, max_size=3)
+numbers = st.sampled_from([LOW, -3, -1, 0, 1, 2, 7, HIGH, MOST, MOST + 5, LOW - 5])
+texts = st.builds(
+    model.Test,
+    st.sampled_from(["name", "words", "command", "kind", "user"]),
+    st.sampled_from(["contains", "is", "prefix", "suffix"]),
+    st.lists(pieces, min_size=1, max_size=3).map(tuple),
+    st.booleans(),
+)
+globs = st.builds(
+    model.Test,
+    st.sampled_from(["name", "words"]),
+    st.just("glob"),
+    st.lists(st.text(ALPHABET + "*?", min_size=1, max_size=4), min_size=1, max_size=2).map(tuple),
+)
+compared = st.builds(
+    model.Test,
+    st.sampled_from(["size", "count", "slow", "pid", "tgid", "uid", "returnValue", "tid"]),
+    st.sampled_from(["is", "above", "below"]),
+    st.lists(numbers.map(str), min_size=1, max_size=2).map(tuple),
+)
+runtimes = st.builds(
+    model.Test,
+    st.just("containerRuntime"),
+    st.just("is"),
+    st.lists(st.sampled_from(["docker", "kube", NOT_FOUND]), min_size=1, max_size=2).map(tuple),
+)
+clauses = texts | globs | compared | runtimes | st.just(model.Test("flag", "is", ("true",)))
+conditions: st.SearchStrategy[Condition] = st.recursive(
+    clauses,
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda parts: All(tuple(parts)))
+        | st.lists(inner, max_size=3).map(lambda parts: Any(tuple(parts)))
+        | inner.map(Not)
+    ),
+    max_leaves=6,
+)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> tuple[Event, dict[str, bytes], dict[str, int]]:
+    """An event, and its texts and numbers as the kernel has them."""
+    raw = {
+        "name": draw(st.text(ALPHABET, max_size=5)).encode(),
+        "words": draw(st.text(ALPHABET + "\0", max_size=5)).encode(),
+        "command": draw(st.text("ab", max_size=3)).encode(),
+    }
+    held = {
+        "size": draw(st.sampled_from([LOW, -3, -1, 0, 1, 2, 7, HIGH])),
+        "count": draw(st.sampled_from([0, 1, 7, MOST])),
+        "kind": draw(st.integers(0, 300)),
+        "slow": draw(st.integers(0, 3)),
+        "pid": draw(st.sampled_from([0, 1, 2, 7, 0xFFFFFFFF])),
+        "uid": draw(st.sampled_from([0, 1, 7, 0xFFFFFFFF])),
+        "gid": 0,
+        "returnValue": draw(st.sampled_from([LOW, -3, -1, 0, 1, 7, HIGH])),
+    }
+    data = {"name": raw["name"].decode(), "words": raw["words"].replace(b"\0", b" ").decode(), "flag": "true"}
+    data |= {"size": str(held["size"]), "kind": hex(held["kind"]), "slow": str(held["slow"])}
+    if held["count"]:
+        data["count"] = str(held["count"])
+    container = draw(st.sampled_from([HOST, Container("id", "docker"), Container("id", "kube")]))
+    event = Event(
+        0,
+        "mine",
+        held["pid"],
+        5,
+        1,
+        held["uid"],
+        0,
+        raw["command"].decode(),
+        held["returnValue"],
+        data,
+        container,
+        user="ab",
+    )
+    return event, raw, held
+
+
+def left(plan: Plan, event: Event, raw: dict[str, bytes], held: dict[str, int]) -> int:
+    """The bits that the kernel leaves, by the plan."""
+    bits = plan.bits & plan.scope[event.container.runtime]
+    for name, numbered in plan.numbers.items():
+        place = bisect_right(numbered.bounds, held[name], key=lambda bound: bound.lower) - 1
+        bits &= numbered.bounds[place].wanted | numbered.free
+    for name, text in plan.texts.items():
+        found = text.automaton.walk(raw[name])
+        if not found.undecided:
+            bits &= (found.wanted | text.free) & ~found.refused
+    return bits
+
+
+def judged(plan: Plan, rules: list[Condition], given: list[tuple[Event, dict[str, bytes], dict[str, int]]]) -> None:
+    for event, raw, held in given:
+        bits = left(plan, event, raw, held)
+        candidates = {rule for bit, of in enumerate(plan.rules_of) if bits >> bit & 1 for rule in of}
+        for number, rule in enumerate(rules):
+            wanted = predicate.compile(rule, FIELDS)(event)
+            if wanted:
+                assert number in candidates, ("lost", rule)
+            if number in plan.exact_bits:
+                assert bool(bits & plan.exact_bits[number]) == wanted, ("not exact", rule)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(conditions, min_size=1, max_size=5), st.lists(events(), min_size=1, max_size=4))
+def test_a_plan_loses_nothing_and_is_exact_where_it_says_so(
+    rules: list[Condition], given: list[tuple[Event, dict[str, bytes], dict[str, int]]]
+) -> None:
+    judged(planning.make(rules, FIELDS), rules, given)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(conditions, min_size=1, max_size=6),
+    st.sets(st.integers(0, 89)),
+    st.lists(events(), min_size=1, max_size=4),
+)
+def test_rules_that_share_bits_lose_nothing_and_those_that_must_be_alone_stay_exact(
+    some: list[Condition], alone: set[int], given: list[tuple[Event, dict[str, bytes], dict[str, int]]]
+) -> None:
+    rules = [some[number % len(some)] for number in range(90)]
+    plan = planning.make(rules, FIELDS, alone)
+    assert len(plan.rules_of) <= BITS
+    judged(plan, rules, given)
+
+
+@given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), max_size=4), st.booleans(), st.integers(-12, 12))
+def test_intervals_of_a_number_are_those_that_counting_finds(
+    ranges: list[tuple[int, int]], negated: bool, value: int
+) -> None:
+    part = Any(
+        tuple(All((model.Test("size", "above", (str(a),)), model.Test("size", "below", (str(b),)))) for a, b in ranges)
+    )
+    plan = planning.make([Not(part) if negated else part], FIELDS)
+    assume(not plan.inexact)  # too many alternatives when turned round
+    bits = plan.bits
+    for numbered in plan.numbers.values():
+        bits &= numbered.bounds[bisect_right(numbered.bounds, value, key=lambda bound: bound.lower) - 1].wanted
+    inside = any(a < value < b for a, b in ranges)
+    assert bool(bits) == (inside != negated)
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        (model.Test("name", "regex", ("a+",)), "can't search for such a pattern"),
+        (model.Test("name", "glob", ("a*b",)), "searches for a part of the pattern"),
+        (model.Test("name", "is", ("A",), ignore_case=True), "can't search for such a pattern"),
+        (model.Test("kind", "is", ("0x1",)), "the text is made in Python"),
+        (model.Test("user", "is", ("root",)), "only Python knows the field's text"),
+        (model.Test("flag", "is", ("true",)), "only Python knows the field's text"),
+        (model.Test("slow", "above", ("1",)), "compares numbers before this one is known"),
+        (model.Test("count", "is", ("0",)), "left out where it is 0"),
+        (All((model.Test("name", "is", ("a",)), model.Test("name", "prefix", ("a",)))), "another clause on name"),
+    ],
+)
+def test_what_the_kernel_does_not_decide_alone_is_named_with_the_reason(condition: Condition, why: str) -> None:
+    plan = planning.make([condition, model.Test("name", "is", ("x",))], FIELDS)
+    assert why in plan.inexact[0]
+    assert 0 not in plan.exact_bits
+    assert 1 in plan.exact_bits
+
+
+def test_a_condition_of_too_many_alternatives_is_left_to_python() -> None:
+    either = Any((model.Test("name", "contains", ("a",)), model.Test("words", "contains", ("b",))))
+    plan = planning.make([All((either,) * 5)], FIELDS)
+    assert "more than 16 alternatives" in plan.inexact[0]
+    assert plan.rules_of == ((0,),)
+    assert not plan.texts
+
+
+def test_a_rule_that_can_never_hold_asks_for_nothing() -> None:
+    never = All((model.Test("pid", "is", ("1",)), model.Test("pid", "is", ("2",))))
+    assert planning.make([never, Any()], FIELDS).bits == 0
+
+
+def test_no_rules_want_nothing() -> None:
+    assert planning.make([], FIELDS).bits == 0
+
+
+def test_rules_of_one_shape_share_bits_and_those_of_others_keep_theirs() -> None:
+    rules: list[Condition] = [model.Test("name", "contains", (f"n{number}",)) for number in range(500)]
+    rules.append(model.Test("pid", "is", ("1",)))
+    plan = planning.make(rules, FIELDS, alone=[499])
+    assert len(plan.rules_of) <= BITS
+    assert (500,) in plan.rules_of
+    assert (499,) in plan.rules_of
+    assert set(plan.exact_bits) == {499}
+    assert {rule for of in plan.rules_of for rule in of} == set(range(501))
+    most = max(len(of) for of in plan.rules_of)
+    assert most <= 500 // (BITS - 4) + 1, "they are spread over nearly all bits"
+
+
+def test_what_keeps_out_one_of_the_rules_that_share_a_bit_does_not_keep_out_the_others() -> None:
+    rules: list[Condition] = [
+        All((model.Test("name", "contains", ("a",)), Not(model.Test("name", "contains", (f"x{number}x",)))))
+        for number in range(200)
+    ]
+    plan = planning.make(rules, FIELDS)
+    found = plan.texts["name"].automaton.walk(b"ax5x")
+    bits = (found.wanted | plan.texts["name"].free) & ~found.refused
+    assert {rule for bit, of in enumerate(plan.rules_of) if bits >> bit & 1 for rule in of} >= set(range(200)) - {5}
+
+
+def test_a_table_that_would_be_too_large_leaves_the_field_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bpfd.rules.automaton_large.MOST_STATES", 1000)
+    many = model.Test("name", "contains", tuple(f"{number:03d}{'x' * 9}{number:03d}" for number in range(500)))
+    plan = planning.make([many, model.Test("pid", "is", ("1",))], FIELDS)
+    assert "too large a table" in plan.inexact[0]
+    assert not plan.texts
+    assert set(plan.exact_bits) == {1}
+
+
+def test_more_intervals_than_the_kernel_holds_leave_the_field_to_python() -> None:
+    many = model.Test("size", "is", tuple(str(3 * number) for number in range(planning.MOST_BOUNDS)))
+    plan = planning.make([many], FIELDS)
+    assert "intervals" in plan.inexact[0]
+    assert not plan.numbers
+    assert plan.exact_bits == {}
+
+
+def test_a_rule_for_some_runtimes_is_a_candidate_in_these_alone() -> None:
+    plan = planning.make([model.Test("containerRuntime", "is", ("docker", "kube"))], FIELDS)
+    assert {runtime for runtime, bits in plan.scope.items() if bits} == {"docker", "kube"}
+    assert set(plan.scope) == set(RUNTIMES)
+    other = planning.make([Not(model.Test("containerRuntime", "is", ("docker",)))], FIELDS)
+    assert {runtime for runtime, bits in other.scope.items() if not bits} == {"docker"}
+
+
+def test_ancestors_are_gathered_only_where_a_rule_asks_for_them() -> None:
+    asking = Any((model.Test("name", "is", ("a",)), Not(model.Test("ancestors", "contains", ("sshd",)))))
+    assert planning.make([asking], FIELDS).wants_ancestors
+    assert not planning.make([model.Test("parent", "is", ("sshd",))], FIELDS).wants_ancestors
