@@ -78,36 +78,86 @@ class Values(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RuleStatus(_message.Message):
-    __slots__ = ("name", "tracer", "rule", "source", "problem", "matched")
+    __slots__ = ("name", "tracer", "rule", "source", "problem", "matched", "disabled", "observe", "severity", "warnings")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TRACER_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     MATCHED_FIELD_NUMBER: _ClassVar[int]
+    DISABLED_FIELD_NUMBER: _ClassVar[int]
+    OBSERVE_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     name: str
     tracer: str
     rule: Rule
     source: str
     problem: str
     matched: int
-    def __init__(self, name: _Optional[str] = ..., tracer: _Optional[str] = ..., rule: _Optional[_Union[Rule, _Mapping]] = ..., source: _Optional[str] = ..., problem: _Optional[str] = ..., matched: _Optional[int] = ...) -> None: ...
+    disabled: bool
+    observe: bool
+    severity: str
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., tracer: _Optional[str] = ..., rule: _Optional[_Union[Rule, _Mapping]] = ..., source: _Optional[str] = ..., problem: _Optional[str] = ..., matched: _Optional[int] = ..., disabled: _Optional[bool] = ..., observe: _Optional[bool] = ..., severity: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ExplainRuleRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ExplainRuleResponse(_message.Message):
+    __slots__ = ("name", "tracer", "exact", "reason", "clauses", "seen", "passed", "matched", "probe_ns")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TRACER_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CLAUSES_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_FIELD_NUMBER: _ClassVar[int]
+    PROBE_NS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    tracer: str
+    exact: bool
+    reason: str
+    clauses: _containers.RepeatedCompositeFieldContainer[ClauseStatus]
+    seen: int
+    passed: int
+    matched: int
+    probe_ns: float
+    def __init__(self, name: _Optional[str] = ..., tracer: _Optional[str] = ..., exact: _Optional[bool] = ..., reason: _Optional[str] = ..., clauses: _Optional[_Iterable[_Union[ClauseStatus, _Mapping]]] = ..., seen: _Optional[int] = ..., passed: _Optional[int] = ..., matched: _Optional[int] = ..., probe_ns: _Optional[float] = ...) -> None: ...
+
+class ClauseStatus(_message.Message):
+    __slots__ = ("text", "in_kernel", "reason")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    IN_KERNEL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    in_kernel: bool
+    reason: str
+    def __init__(self, text: _Optional[str] = ..., in_kernel: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class LiveTraceRequest(_message.Message):
-    __slots__ = ("rule", "tracer")
+    __slots__ = ("rule", "tracer", "near_miss")
     RULE_FIELD_NUMBER: _ClassVar[int]
     TRACER_FIELD_NUMBER: _ClassVar[int]
+    NEAR_MISS_FIELD_NUMBER: _ClassVar[int]
     rule: str
     tracer: str
-    def __init__(self, rule: _Optional[str] = ..., tracer: _Optional[str] = ...) -> None: ...
+    near_miss: bool
+    def __init__(self, rule: _Optional[str] = ..., tracer: _Optional[str] = ..., near_miss: _Optional[bool] = ...) -> None: ...
 
 class LiveTraceResponse(_message.Message):
-    __slots__ = ("lost", "events")
+    __slots__ = ("lost", "events", "missed")
     LOST_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
     lost: int
     events: _containers.RepeatedCompositeFieldContainer[Event]
-    def __init__(self, lost: _Optional[int] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+    missed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, lost: _Optional[int] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., missed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("time", "host", "rule", "tracer", "pid", "tgid", "tid", "ppid", "uid", "gid", "command", "return_value", "container_id", "container_runtime", "container", "data")
@@ -274,3 +324,159 @@ class GetStatusResponse(_message.Message):
     counters: _containers.ScalarMap[str, int]
     problems: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, version: _Optional[str] = ..., host: _Optional[str] = ..., kernel: _Optional[str] = ..., started: _Optional[int] = ..., tracers: _Optional[_Iterable[_Union[TracerStatus, _Mapping]]] = ..., counters: _Optional[_Mapping[str, int]] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListResponsesRequest(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class ListResponsesResponse(_message.Message):
+    __slots__ = ("responses",)
+    RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    responses: _containers.RepeatedCompositeFieldContainer[Response]
+    def __init__(self, responses: _Optional[_Iterable[_Union[Response, _Mapping]]] = ...) -> None: ...
+
+class Response(_message.Message):
+    __slots__ = ("time", "action", "rule", "target", "result", "detail", "event")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    time: int
+    action: str
+    rule: str
+    target: str
+    result: str
+    detail: str
+    event: str
+    def __init__(self, time: _Optional[int] = ..., action: _Optional[str] = ..., rule: _Optional[str] = ..., target: _Optional[str] = ..., result: _Optional[str] = ..., detail: _Optional[str] = ..., event: _Optional[str] = ...) -> None: ...
+
+class TestActionRequest(_message.Message):
+    __slots__ = ("action",)
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    action: str
+    def __init__(self, action: _Optional[str] = ...) -> None: ...
+
+class TestActionResponse(_message.Message):
+    __slots__ = ("delivered", "problem", "seconds")
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    delivered: bool
+    problem: str
+    seconds: float
+    def __init__(self, delivered: _Optional[bool] = ..., problem: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class ListDeadLettersRequest(_message.Message):
+    __slots__ = ("action",)
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    action: str
+    def __init__(self, action: _Optional[str] = ...) -> None: ...
+
+class ListDeadLettersResponse(_message.Message):
+    __slots__ = ("letters",)
+    LETTERS_FIELD_NUMBER: _ClassVar[int]
+    letters: _containers.RepeatedCompositeFieldContainer[DeadLetter]
+    def __init__(self, letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ...) -> None: ...
+
+class DeadLetter(_message.Message):
+    __slots__ = ("id", "action", "rule", "time", "tries", "problem")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    TRIES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    action: str
+    rule: str
+    time: int
+    tries: int
+    problem: str
+    def __init__(self, id: _Optional[str] = ..., action: _Optional[str] = ..., rule: _Optional[str] = ..., time: _Optional[int] = ..., tries: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class RetryDeadLettersRequest(_message.Message):
+    __slots__ = ("action",)
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    action: str
+    def __init__(self, action: _Optional[str] = ...) -> None: ...
+
+class RetryDeadLettersResponse(_message.Message):
+    __slots__ = ("retried",)
+    RETRIED_FIELD_NUMBER: _ClassVar[int]
+    retried: int
+    def __init__(self, retried: _Optional[int] = ...) -> None: ...
+
+class CreateMuteRequest(_message.Message):
+    __slots__ = ("rule", "where", "for_ns", "why")
+    class WhereEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    WHERE_FIELD_NUMBER: _ClassVar[int]
+    FOR_NS_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    where: _containers.ScalarMap[str, str]
+    for_ns: int
+    why: str
+    def __init__(self, rule: _Optional[str] = ..., where: _Optional[_Mapping[str, str]] = ..., for_ns: _Optional[int] = ..., why: _Optional[str] = ...) -> None: ...
+
+class CreateMuteResponse(_message.Message):
+    __slots__ = ("mute",)
+    MUTE_FIELD_NUMBER: _ClassVar[int]
+    mute: Mute
+    def __init__(self, mute: _Optional[_Union[Mute, _Mapping]] = ...) -> None: ...
+
+class RemoveMuteRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class RemoveMuteResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListMutesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListMutesResponse(_message.Message):
+    __slots__ = ("mutes",)
+    MUTES_FIELD_NUMBER: _ClassVar[int]
+    mutes: _containers.RepeatedCompositeFieldContainer[Mute]
+    def __init__(self, mutes: _Optional[_Iterable[_Union[Mute, _Mapping]]] = ...) -> None: ...
+
+class Mute(_message.Message):
+    __slots__ = ("id", "rule", "where", "until", "made", "why", "hidden")
+    class WhereEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    WHERE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    rule: str
+    where: _containers.ScalarMap[str, str]
+    until: int
+    made: int
+    why: str
+    hidden: int
+    def __init__(self, id: _Optional[str] = ..., rule: _Optional[str] = ..., where: _Optional[_Mapping[str, str]] = ..., until: _Optional[int] = ..., made: _Optional[int] = ..., why: _Optional[str] = ..., hidden: _Optional[int] = ...) -> None: ...

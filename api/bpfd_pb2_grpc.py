@@ -49,6 +49,11 @@ class BpfdStub:
                 request_serializer=bpfd_dot_api_dot_bpfd__pb2.ListRulesRequest.SerializeToString,
                 response_deserializer=bpfd_dot_api_dot_bpfd__pb2.ListRulesResponse.FromString,
                 _registered_method=True)
+        self.ExplainRule = channel.unary_unary(
+                '/bpfd.v1.Bpfd/ExplainRule',
+                request_serializer=bpfd_dot_api_dot_bpfd__pb2.ExplainRuleRequest.SerializeToString,
+                response_deserializer=bpfd_dot_api_dot_bpfd__pb2.ExplainRuleResponse.FromString,
+                _registered_method=True)
         self.LiveTrace = channel.unary_stream(
                 '/bpfd.v1.Bpfd/LiveTrace',
                 request_serializer=bpfd_dot_api_dot_bpfd__pb2.LiveTraceRequest.SerializeToString,
@@ -68,6 +73,41 @@ class BpfdStub:
                 '/bpfd.v1.Bpfd/GetStatus',
                 request_serializer=bpfd_dot_api_dot_bpfd__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=bpfd_dot_api_dot_bpfd__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
+        self.ListResponses = channel.unary_unary(
+                '/bpfd.v1.Bpfd/ListResponses',
+                request_serializer=bpfd_dot_api_dot_bpfd__pb2.ListResponsesRequest.SerializeToString,
+                response_deserializer=bpfd_dot_api_dot_bpfd__pb2.ListResponsesResponse.FromString,
+                _registered_method=True)
+        self.TestAction = channel.unary_unary(
+                '/bpfd.v1.Bpfd/TestAction',
+                request_serializer=bpfd_dot_api_dot_bpfd__pb2.TestActionRequest.SerializeToString,
+                response_deserializer=bpfd_dot_api_dot_bpfd__pb2.TestActionResponse.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/bpfd.v1.Bpfd/ListDeadLetters',
+                request_serializer=bpfd_dot_api_dot_bpfd__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=bpfd_dot_api_dot_bpfd__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RetryDeadLetters = channel.unary_unary(
+                '/bpfd.v1.Bpfd/RetryDeadLetters',
+                request_serializer=bpfd_dot_api_dot_bpfd__pb2.RetryDeadLettersRequest.SerializeToString,
+                response_deserializer=bpfd_dot_api_dot_bpfd__pb2.RetryDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.CreateMute = channel.unary_unary(
+                '/bpfd.v1.Bpfd/CreateMute',
+                request_serializer=bpfd_dot_api_dot_bpfd__pb2.CreateMuteRequest.SerializeToString,
+                response_deserializer=bpfd_dot_api_dot_bpfd__pb2.CreateMuteResponse.FromString,
+                _registered_method=True)
+        self.RemoveMute = channel.unary_unary(
+                '/bpfd.v1.Bpfd/RemoveMute',
+                request_serializer=bpfd_dot_api_dot_bpfd__pb2.RemoveMuteRequest.SerializeToString,
+                response_deserializer=bpfd_dot_api_dot_bpfd__pb2.RemoveMuteResponse.FromString,
+                _registered_method=True)
+        self.ListMutes = channel.unary_unary(
+                '/bpfd.v1.Bpfd/ListMutes',
+                request_serializer=bpfd_dot_api_dot_bpfd__pb2.ListMutesRequest.SerializeToString,
+                response_deserializer=bpfd_dot_api_dot_bpfd__pb2.ListMutesResponse.FromString,
                 _registered_method=True)
 
 
@@ -89,6 +129,13 @@ class BpfdServicer:
 
     def ListRules(self, request, context):
         """Lists rules, and files that would be rules but are bad.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainRule(self, request, context):
+        """Says what of a rule runs in the kernel, what in Python and why, and how it has fared.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,6 +166,53 @@ class BpfdServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListResponses(self, request, context):
+        """The newest responses, what came of each, and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestAction(self, request, context):
+        """Sends a sample through one action, now, and says how that went.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """Lists alerts that were given up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeadLetters(self, request, context):
+        """Has alerts that were given up sent again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateMute(self, request, context):
+        """Hides the matches of a rule for a while.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMute(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMutes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BpfdServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -136,6 +230,11 @@ def add_BpfdServicer_to_server(servicer, server):
                     servicer.ListRules,
                     request_deserializer=bpfd_dot_api_dot_bpfd__pb2.ListRulesRequest.FromString,
                     response_serializer=bpfd_dot_api_dot_bpfd__pb2.ListRulesResponse.SerializeToString,
+            ),
+            'ExplainRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRule,
+                    request_deserializer=bpfd_dot_api_dot_bpfd__pb2.ExplainRuleRequest.FromString,
+                    response_serializer=bpfd_dot_api_dot_bpfd__pb2.ExplainRuleResponse.SerializeToString,
             ),
             'LiveTrace': grpc.unary_stream_rpc_method_handler(
                     servicer.LiveTrace,
@@ -156,6 +255,41 @@ def add_BpfdServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=bpfd_dot_api_dot_bpfd__pb2.GetStatusRequest.FromString,
                     response_serializer=bpfd_dot_api_dot_bpfd__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'ListResponses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListResponses,
+                    request_deserializer=bpfd_dot_api_dot_bpfd__pb2.ListResponsesRequest.FromString,
+                    response_serializer=bpfd_dot_api_dot_bpfd__pb2.ListResponsesResponse.SerializeToString,
+            ),
+            'TestAction': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestAction,
+                    request_deserializer=bpfd_dot_api_dot_bpfd__pb2.TestActionRequest.FromString,
+                    response_serializer=bpfd_dot_api_dot_bpfd__pb2.TestActionResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=bpfd_dot_api_dot_bpfd__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=bpfd_dot_api_dot_bpfd__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'RetryDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeadLetters,
+                    request_deserializer=bpfd_dot_api_dot_bpfd__pb2.RetryDeadLettersRequest.FromString,
+                    response_serializer=bpfd_dot_api_dot_bpfd__pb2.RetryDeadLettersResponse.SerializeToString,
+            ),
+            'CreateMute': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateMute,
+                    request_deserializer=bpfd_dot_api_dot_bpfd__pb2.CreateMuteRequest.FromString,
+                    response_serializer=bpfd_dot_api_dot_bpfd__pb2.CreateMuteResponse.SerializeToString,
+            ),
+            'RemoveMute': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMute,
+                    request_deserializer=bpfd_dot_api_dot_bpfd__pb2.RemoveMuteRequest.FromString,
+                    response_serializer=bpfd_dot_api_dot_bpfd__pb2.RemoveMuteResponse.SerializeToString,
+            ),
+            'ListMutes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMutes,
+                    request_deserializer=bpfd_dot_api_dot_bpfd__pb2.ListMutesRequest.FromString,
+                    response_serializer=bpfd_dot_api_dot_bpfd__pb2.ListMutesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -239,6 +373,33 @@ class Bpfd:
             '/bpfd.v1.Bpfd/ListRules',
             bpfd_dot_api_dot_bpfd__pb2.ListRulesRequest.SerializeToString,
             bpfd_dot_api_dot_bpfd__pb2.ListRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bpfd.v1.Bpfd/ExplainRule',
+            bpfd_dot_api_dot_bpfd__pb2.ExplainRuleRequest.SerializeToString,
+            bpfd_dot_api_dot_bpfd__pb2.ExplainRuleResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -347,6 +508,195 @@ class Bpfd:
             '/bpfd.v1.Bpfd/GetStatus',
             bpfd_dot_api_dot_bpfd__pb2.GetStatusRequest.SerializeToString,
             bpfd_dot_api_dot_bpfd__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListResponses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bpfd.v1.Bpfd/ListResponses',
+            bpfd_dot_api_dot_bpfd__pb2.ListResponsesRequest.SerializeToString,
+            bpfd_dot_api_dot_bpfd__pb2.ListResponsesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestAction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bpfd.v1.Bpfd/TestAction',
+            bpfd_dot_api_dot_bpfd__pb2.TestActionRequest.SerializeToString,
+            bpfd_dot_api_dot_bpfd__pb2.TestActionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bpfd.v1.Bpfd/ListDeadLetters',
+            bpfd_dot_api_dot_bpfd__pb2.ListDeadLettersRequest.SerializeToString,
+            bpfd_dot_api_dot_bpfd__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bpfd.v1.Bpfd/RetryDeadLetters',
+            bpfd_dot_api_dot_bpfd__pb2.RetryDeadLettersRequest.SerializeToString,
+            bpfd_dot_api_dot_bpfd__pb2.RetryDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateMute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bpfd.v1.Bpfd/CreateMute',
+            bpfd_dot_api_dot_bpfd__pb2.CreateMuteRequest.SerializeToString,
+            bpfd_dot_api_dot_bpfd__pb2.CreateMuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bpfd.v1.Bpfd/RemoveMute',
+            bpfd_dot_api_dot_bpfd__pb2.RemoveMuteRequest.SerializeToString,
+            bpfd_dot_api_dot_bpfd__pb2.RemoveMuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMutes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bpfd.v1.Bpfd/ListMutes',
+            bpfd_dot_api_dot_bpfd__pb2.ListMutesRequest.SerializeToString,
+            bpfd_dot_api_dot_bpfd__pb2.ListMutesResponse.FromString,
             options,
             channel_credentials,
             insecure,
