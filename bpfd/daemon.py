@@ -7,25 +7,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 from bpfd import machine
 from bpfd.acting import Acting
 from bpfd.api.server import Server
-from bpfd.containers import watch
-from bpfd.containers.cgroups import Hierarchy, find_hierarchy
-from bpfd.containers.docker import DockerWatch
-from bpfd.containers.index import ContainerIndex
 from bpfd.control import ActionStatus, RuleStatus, State, Status, Subscription, TracerStatus
 from bpfd.counters import Counters
-from bpfd.enforcement import Enforcement
 from bpfd.errors import LoadError, RuleError, SettingsError
-from bpfd.kernel import headers, program
-from bpfd.kernel.program import Build, Program
 from bpfd.live import Live
-from bpfd.pipeline import Clock, Pipeline, Source
 from bpfd.plugin import BPFTracer, one_line
 from bpfd.plugins import load_plugins
 from bpfd.rulebook import Rulebook
@@ -34,8 +25,8 @@ from bpfd.rules.check import Known
 from bpfd.rules.model import Rule
 from bpfd.settings import Settings
 from bpfd.telling import PLAIN, Telling
-from bpfd.tracing import Tracing
 from bpfd.version import VERSION
+from bpfd.watching import Watching
 
 log = logging.getLogger("bpfd")
 
@@ -57,8 +48,6 @@ class Daemon:
         self._server = Server(self, settings.grpc_addr)
         self._counters = Counters()
         self._live = Live(settings.trace_queue)
-        self._clock = Clock()
-        self._pipeline = Pipeline(self._live.publish, self._clock, settings.event_queue)
         self._plugins = load_plugins()
         self._lock = threading.RLock()
         self._closing = ExitStack()
@@ -87,7 +76,6 @@ class Daemon:
             log.error("%s", problem)
         self._check_names()
         machine.check_writable(settings.state_dir, "state_dir")
-        self._host = machine.host()
         self._acting = Acting(
             self._plugins.actions,
             settings.actions,
@@ -101,18 +89,11 @@ class Daemon:
         self._actions = self._acting.actions
         fields = {name: tracer.fields for name, tracer in self._plugins.tracers.items()}
         self._rulebook = Rulebook(Known(fields, self._actions.names()), settings.rules_dir, settings.state_dir)
-        self._tracing = Tracing(
-            self._plugins.tracers, self._pipeline, self._clock, counters, self._host, settings.ring_bytes
-        )
-        self._enforcement = Enforcement(self._tracing, self._pipeline, self._actions.deliver, settings.default_actions)
-        self._pipeline.start()
-        self._closing.callback(self._pipeline.stop)
-        counters.watch("events.queue_full", lambda: self._pipeline.queue_lost)
+        self._watching = Watching(self._plugins.tracers, settings, counters, self._live.publish, self._actions.deliver)
+        self._tracing, self._enforcement = self._watching.tracing, self._watching.enforcement
         counters.watch("trace.slow_client", lambda: self._live.lost)
-        hierarchy = find_hierarchy()
-        index = ContainerIndex(hierarchy)
-        self._closing.callback(index.close)  # after the tracers, whose last events it names
-        self._closing.callback(self._tracing.close)
+        self._watching.start()
+        self._closing.callback(self._watching.stop)
         self._rulebook.load()
         self._report_bad_rules()
         self._show_rules()
@@ -121,8 +102,7 @@ class Daemon:
             self._server.start()
             self._closing.callback(self._server.stop, 1.0)
             self._actions.prepare(settings.default_actions)  # what is wrong there is said at once
-            self._load_programs(index, hierarchy)
-            self._closing.callback(self._server.stop, 1.0)  # again, so that it is the first to end
+            self._watching.follow_containers(self._wanted(self._enabled()))
             self._apply()
 
     def _check_names(self) -> None:
@@ -131,29 +111,6 @@ class Daemon:
             if tracer not in self._plugins.tracers:
                 known = ", ".join(sorted(self._plugins.tracers))
                 raise SettingsError(f'tracers: there is no tracer "{tracer}"; there are {known}')
-
-    def _load_programs(self, index: ContainerIndex, hierarchy: Hierarchy) -> None:
-        """Load what watches containers beside the tracers that the rules want: each keeps a processor busy."""
-        build = Build(headers.ensure(self._settings.cache_dir), hierarchy.subsystem, self_pid=machine.own_pid())
-        index.scan()
-        self._tracing.prepare(build, index.lookup, index.by_id, index.known)
-        index.on_scope = self._tracing.set_scope
-        with ThreadPoolExecutor(1, thread_name_prefix="bpfd-load") as pool:
-            watcher = pool.submit(program.load, watch.SPEC, build)
-            self._tracing.want(self._wanted(self._enabled()))
-            self._follow_containers(watcher.result(), index, hierarchy.hierarchy_id)
-
-    def _follow_containers(self, watcher: Program, index: ContainerIndex, hierarchy_id: int) -> None:
-        source = Source("cgroups", watcher.ring, watch.make_taker(index, hierarchy_id), first=True)
-        self._closing.callback(watcher.close)
-        self._closing.callback(self._pipeline.remove, source)
-        self._counters.watch("containers.lost", lambda: watcher.lost)
-        self._closing.callback(self._counters.unwatch, "containers.lost")
-        self._pipeline.add(source)
-        index.scan()  # again: what came since the first time
-        docker = DockerWatch(index)
-        docker.start()
-        self._closing.callback(docker.stop)
 
     def _report_bad_rules(self) -> None:
         problems = [line for lines in self._rulebook.problems.values() for line in lines]
@@ -276,7 +233,7 @@ class Daemon:
                     tracer.probes if issubclass(tracer, BPFTracer) else (),
                     state,
                     failed.get(name, ""),
-                    self._pipeline.received.get(name, 0),
+                    self._watching.pipeline.received.get(name, 0),
                     one.program.lost if one and one.program else 0,
                 )
             )
@@ -300,7 +257,7 @@ class Daemon:
             problems.append(self._acting.outbox.problem)
         return Status(
             VERSION,
-            self._host,
+            self._watching.host,
             machine.kernel(),
             self._started_ns,
             tuple(self.list_tracers()),

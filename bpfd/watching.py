@@ -1,0 +1,90 @@
+"""From the kernel to a match, put together: containers are followed, tracers run, rules judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from bpfd import machine
+from bpfd.containers import watch
+from bpfd.containers.cgroups import find_hierarchy
+from bpfd.containers.docker import DockerWatch
+from bpfd.containers.index import ContainerIndex
+from bpfd.counters import Counters
+from bpfd.enforcement import DeliverTo, Enforcement
+from bpfd.event import Event
+from bpfd.kernel import headers, program
+from bpfd.kernel.program import Build, Program
+from bpfd.pipeline import Clock, Pipeline, Source
+from bpfd.plugin import AnyTracer
+from bpfd.settings import Settings
+from bpfd.tracing import Tracing
+
+
+class Watching:
+    """What the daemon and `bpfd run` have in common. `start`, `follow_containers` and `stop` it once, in this order."""
+
+    def __init__(
+        self,
+        tracers: Mapping[str, type[AnyTracer]],
+        settings: Settings,
+        counters: Counters,
+        publish: Callable[[list[Event]], None],
+        deliver: DeliverTo,
+    ) -> None:
+        """`publish` gets every batch of matches, and so does `deliver`, with the actions of their rule: both on the
+        event thread, which they must not hold up."""
+        self._settings, self._counters = settings, counters
+        self.host = machine.host()
+        clock = Clock()
+        self.pipeline = Pipeline(publish, clock, settings.event_queue)
+        self.tracing = Tracing(tracers, self.pipeline, clock, counters, self.host, settings.ring_bytes)
+        self.enforcement = Enforcement(self.tracing, self.pipeline, deliver, settings.default_actions)
+        self.index: ContainerIndex | None = None
+        """The containers, once they are followed."""
+        self._closing = ExitStack()
+
+    def start(self) -> None:
+        """Begin to read what tracers send."""
+        self.pipeline.start()
+        self._closing.callback(self.pipeline.stop)
+        self._counters.watch("events.queue_full", lambda: self.pipeline.queue_lost)
+        self._closing.callback(self._close_index)  # after the tracers, whose last events it names
+        self._closing.callback(self.tracing.close)
+
+    def stop(self) -> None:
+        """End everything, last things first; what is in the rings is still handed over."""
+        self._closing.close()
+
+    def follow_containers(self, wanted: Collection[str]) -> None:
+        """Load the tracers `wanted`, and beside them what watches containers: each keeps a processor busy.
+
+        Raises `BpfdError` if containers can't be followed. A tracer that does not load is in `tracing.failed`.
+        """
+        hierarchy = find_hierarchy()
+        self.index = index = ContainerIndex(hierarchy)
+        build = Build(headers.ensure(self._settings.cache_dir), hierarchy.subsystem, self_pid=machine.own_pid())
+        index.scan()
+        self.tracing.prepare(build, index.lookup, index.by_id, index.known)
+        index.on_scope = self.tracing.set_scope
+        with ThreadPoolExecutor(1, thread_name_prefix="bpfd-load") as pool:
+            watcher = pool.submit(program.load, watch.SPEC, build)
+            self.tracing.want(wanted)
+            self._follow(watcher.result(), index, hierarchy.hierarchy_id)
+
+    def _follow(self, watcher: Program, index: ContainerIndex, hierarchy_id: int) -> None:
+        source = Source("cgroups", watcher.ring, watch.make_taker(index, hierarchy_id), first=True)
+        self._closing.callback(watcher.close)
+        self._closing.callback(self.pipeline.remove, source)
+        self._counters.watch("containers.lost", lambda: watcher.lost)
+        self._closing.callback(self._counters.unwatch, "containers.lost")
+        self.pipeline.add(source)
+        index.scan()  # again: what came since the first time
+        docker = DockerWatch(index)
+        docker.start()
+        self._closing.callback(docker.stop)
+
+    def _close_index(self) -> None:
+        if self.index is not None:
+            self.index.close()
