@@ -14,7 +14,7 @@ PYTHON := $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 RUN_PACKAGES := python3-bpfcc bpftool linux-libc-dev python3-venv
-TEST_PACKAGES := docker.io busybox-static bpftrace gcc libc6-dev iproute2 procps util-linux
+TEST_PACKAGES := docker.io busybox-static bpftrace gcc libc6-dev iproute2 nats-server procps util-linux
 STAMP := $(shell sha256sum pyproject.toml | cut -c1-16)
 WORKERS := 2
 

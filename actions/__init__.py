@@ -24,6 +24,7 @@ def bpfd_register_actions() -> list[type[Action]]:
     from bpfd.actions.notify import Notify
     from bpfd.actions.otlp import Otlp
     from bpfd.actions.program import Program
+    from bpfd.actions.prometheus import Prometheus
     from bpfd.actions.slack import Slack
     from bpfd.actions.stdout import Stdout
     from bpfd.actions.stop import Stop
@@ -48,6 +49,7 @@ def bpfd_register_actions() -> list[type[Action]]:
         Notify,
         Otlp,
         Program,
+        Prometheus,
         Slack,
         Stdout,
         Stop,

@@ -159,6 +159,13 @@ class Action(ABC):
     def __init__(self, settings: Mapping[str, Any]) -> None:  # noqa: B027 - most actions have nothing to set
         """`settings` holds declared keys only. Raise `ActionError` for a wrong value, naming the key."""
 
+    def begin(self, counters: Callable[[], Mapping[str, int]]) -> None:  # noqa: B027 - most have nothing to begin
+        """Called once, before the first `act`, for what is to run beside it: a thread, a server. Raises as `__init__`.
+
+        `counters` reads the daemon's table of counters, names as in `bpfd status`; any thread may call it, until
+        `close`. An instance that only sends a sample is not begun.
+        """
+
     @abstractmethod
     def act(self, event: Event) -> None:
         """React to `event`; `event.rule` names the rule."""

@@ -40,6 +40,7 @@ TRACER_METHODS: Mapping[str, tuple[str, ...]] = {"__init__": (), "start": ("emit
 BPF_TRACER_METHODS: Mapping[str, tuple[str, ...]] = {"loaded": ("maps",), "settle": ("data", "return_value")}
 ACTION_METHODS: Mapping[str, tuple[str, ...]] = {
     "__init__": ("settings",),
+    "begin": ("counters",),
     "act": ("event",),
     "act_on_batch": ("events",),
     "send": ("alert",),

@@ -165,6 +165,7 @@ class Actions:
         retry = _retry(table)
         expire_s = options.seconds(table, "expire", EXPIRE_S, 0.001, 3600)
         action = _make(action_class, settings)
+        _begin(action, self._counters)
         if self._outbox is not None and action_class.durable and not action_class.responds:
             self._deliveries.append(Delivery(name, action, self._outbox, self._counters, retry))
             posting = Posting(self._outbox, name, self._telling)
@@ -215,3 +216,13 @@ def _make(action_class: type[Action], settings: Mapping[str, Any]) -> Action:
         raise
     except Exception as error:  # a stranger's code
         raise ActionError(f"cannot be made: {describe(error)}") from error
+
+
+def _begin(action: Action, counters: Counters) -> None:
+    try:
+        action.begin(counters.table)
+    except Exception as error:
+        action.close()
+        if isinstance(error, ActionError):
+            raise
+        raise ActionError(f"cannot begin: {describe(error)}") from error  # a stranger's code

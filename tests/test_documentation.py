@@ -61,6 +61,19 @@ def test_the_readme_names_every_setting_with_its_default() -> None:
     assert json.loads(said["default_actions"].strip("`")) == list(defaults.default_actions)
 
 
+def test_the_readme_names_every_action_with_its_settings() -> None:
+    rows = re.findall(r"^\| (`.+?) \| .*? \| (.*?) \|$", section("Actions"), re.M)
+    said = {name: set(re.findall(r"`(\w+)`", cell)) for names, cell in rows for name in re.findall(r"`(\w+)`", names)}
+    everywhere = {"docker_host", "timeout"}
+    found = load_plugins().actions
+    ours = {name: action for name, action in found.items() if action.__module__.startswith("bpfd.actions.")}
+    assert set(said) == set(ours)
+    for name, action in ours.items():
+        common = everywhere if action.acts_on == "container" else set()
+        assert said[name] | common >= set(action.settings), name
+        assert said[name] <= {key for row in ours.values() for key in row.settings}, name
+
+
 def test_the_readmes_configuration_is_one() -> None:
     import tomli
 
