@@ -62,7 +62,7 @@ def test_the_readme_names_every_setting_with_its_default() -> None:
 
 
 def test_the_readme_names_every_action_with_its_settings() -> None:
-    rows = re.findall(r"^\| (`.+?) \| .*? \| (.*?) \|$", section("Actions"), re.M)
+    rows = re.findall(r"^\| (`.+?) \| .*? \|(.*?) \|$", section("Actions"), re.M)
     said = {name: set(re.findall(r"`(\w+)`", cell)) for names, cell in rows for name in re.findall(r"`(\w+)`", names)}
     everywhere = {"docker_host", "timeout"}
     found = load_plugins().actions
