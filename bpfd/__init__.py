@@ -2,6 +2,18 @@
 
 from bpfd.event import Container, Event
 from bpfd.hookspecs import hookimpl
-from bpfd.plugin import Action, BPFTracer, Emit, Field, Tracer
+from bpfd.plugin import Action, BPFTracer, Emit, Field, Flags, Named, Tracer, TracerFamily
 
-__all__ = ["Action", "BPFTracer", "Container", "Emit", "Event", "Field", "Tracer", "hookimpl"]
+__all__ = [
+    "Action",
+    "BPFTracer",
+    "Container",
+    "Emit",
+    "Event",
+    "Field",
+    "Flags",
+    "Named",
+    "Tracer",
+    "TracerFamily",
+    "hookimpl",
+]

@@ -13,6 +13,7 @@ from pathlib import Path
 from bpfd import machine
 from bpfd.acting import Acting
 from bpfd.api.server import Server
+from bpfd.catalogue import FieldsByTracer
 from bpfd.control import ActionStatus, RuleStatus, State, Status, Subscription, TracerStatus
 from bpfd.counters import Counters
 from bpfd.errors import LoadError, RuleError, SettingsError
@@ -49,6 +50,7 @@ class Daemon:
         self._counters = Counters()
         self._live = Live(settings.trace_queue)
         self._plugins = load_plugins()
+        self._tracers = self._plugins.catalogue
         self._lock = threading.RLock()
         self._closing = ExitStack()
         self._snapshot: tuple[dict[str, Rule], dict[str, tuple[str, ...]]] = ({}, {})
@@ -87,9 +89,9 @@ class Daemon:
         )
         self._closing.callback(self._acting.stop, 1.5)
         self._actions = self._acting.actions
-        fields = {name: tracer.fields for name, tracer in self._plugins.tracers.items()}
-        self._rulebook = Rulebook(Known(fields, self._actions.names()), settings.rules_dir, settings.state_dir)
-        self._watching = Watching(self._plugins.tracers, settings, counters, self._live.publish, self._actions.deliver)
+        known = Known(FieldsByTracer(self._tracers), self._actions.names(), no_tracer=self._tracers.problem)
+        self._rulebook = Rulebook(known, settings.rules_dir, settings.state_dir)
+        self._watching = Watching(self._tracers, settings, counters, self._live.publish, self._actions.deliver)
         self._tracing, self._enforcement = self._watching.tracing, self._watching.enforcement
         counters.watch("trace.slow_client", lambda: self._live.lost)
         self._watching.start()
@@ -108,9 +110,8 @@ class Daemon:
     def _check_names(self) -> None:
         """Raises `SettingsError` for a tracer or default action of the configuration that nobody provides."""
         for tracer in self._settings.tracers:
-            if tracer not in self._plugins.tracers:
-                known = ", ".join(sorted(self._plugins.tracers))
-                raise SettingsError(f'tracers: there is no tracer "{tracer}"; there are {known}')
+            if problem := self._tracers.problem(tracer):
+                raise SettingsError(f"tracers: {problem}")
 
     def _report_bad_rules(self) -> None:
         problems = [line for lines in self._rulebook.problems.values() for line in lines]
@@ -129,7 +130,7 @@ class Daemon:
         """The tracers that somebody wants; with no rule and no word in the configuration, the default ones."""
         wanted = {rule.tracer for rule in rules if rule.tracer} | set(self._settings.tracers)
         if not wanted and not self._rulebook.rules:
-            wanted = {name for name, tracer in self._plugins.tracers.items() if tracer.default}
+            wanted = {name for name, tracer in self._tracers.items() if tracer.default}
         return wanted
 
     def _apply(self, again: Collection[str] = ()) -> None:
@@ -222,7 +223,8 @@ class Daemon:
     def list_tracers(self) -> list[TracerStatus]:
         running, failed = self._tracing.running, self._tracing.failed
         listed = []
-        for name, tracer in sorted(self._plugins.tracers.items()):
+        for name in sorted({*self._tracers, *running, *failed}):
+            tracer = self._tracers[name]
             state: State = "running" if name in running else "failed" if name in failed else "not loaded"
             one = running.get(name)
             listed.append(

@@ -40,6 +40,10 @@ class PluginError(BpfdError):
     """A plugin breaks the contract; the text names the plugin and shows the offending part."""
 
 
+class UnknownTracerError(BpfdError):
+    """There is no tracer of that name; the text says what is near, or why that can't be known."""
+
+
 class LoadError(BpfdError):
     """A tracer's program could not be compiled, loaded or attached; the text has the tracer's name and the cause."""
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 import pluggy
 
-from bpfd.plugin import Action, BPFTracer, Tracer
+from bpfd.plugin import Action, BPFTracer, Tracer, TracerFamily
 
 hookspec = pluggy.HookspecMarker("bpfd")
 hookimpl = pluggy.HookimplMarker("bpfd")
 
 
 @hookspec
-def bpfd_register_tracers() -> Iterable[type[Tracer] | type[BPFTracer]]:
-    """Return the plugin's tracer classes."""
+def bpfd_register_tracers() -> Iterable[type[Tracer] | type[BPFTracer] | type[TracerFamily]]:
+    """Return the plugin's tracer classes, and families of tracers."""
     raise NotImplementedError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -14,6 +14,56 @@ from bpfd.event import Event
 
 FieldType = Literal["string", "s64", "u64", "bool", "address"]
 """How the kernel part holds a field. All integers are 64 bits wide; an address is 16 bytes, IPv4 mapped into IPv6."""
+
+
+class Named:
+    """Shows a number by its name: `Field("family", "…", type="u64", show=Named({2: "AF_INET"}))`.
+
+    A number without a name is shown as it is. Rules judge what is shown, and where they compare whole names the kernel
+    does: it is told the numbers.
+    """
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self.names = names
+
+    def __call__(self, number: int) -> str:
+        name = self.names.get(number)
+        return str(number) if name is None else name
+
+
+class Flags:
+    """Shows a number as flags: `Field("flags", "…", type="u64", show=Flags({"O_APPEND": 0x400}))` gives `O_APPEND|0x8`.
+
+    Names of several bits take them from the names that come after; 0 is shown as `none`.
+    """
+
+    __slots__ = ("_names", "_none", "_shown")
+
+    def __init__(self, names: Mapping[str, int], none: str = "0") -> None:
+        self._names = tuple((name, bits) for name, bits in names.items() if bits)
+        self._none = none
+        self._shown: dict[int, str] = {}
+
+    def __call__(self, number: int) -> str:
+        text = self._shown.get(number)
+        if text is None:
+            if len(self._shown) >= 4096:
+                self._shown.clear()
+            text = self._shown[number] = self._text(number)
+        return text
+
+    def _text(self, number: int) -> str:
+        named = []
+        for name, bits in self._names:
+            if number & bits == bits:
+                named.append(name)
+                number &= ~bits
+        if number:
+            named.append(hex(number))
+        return "|".join(named) or self._none
+
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -113,8 +163,8 @@ class BPFTracer:
     fields: ClassVar[tuple[Field, ...]] = ()
     default: ClassVar[bool] = False
     """Load it when the daemon has no rules and its configuration names no tracers."""
-    program: ClassVar[Path]
-    """The C file."""
+    program: ClassVar[Path | str]
+    """The C file, or its text where that is made."""
     probes: ClassVar[tuple[str, ...]] = ()
     """What it attaches to, for people: `tracepoint:syscalls:sys_exit_open`."""
     ring_bytes: ClassVar[int] = 1 << 20
@@ -130,6 +180,31 @@ class BPFTracer:
 
 
 AnyTracer = Tracer | BPFTracer
+
+
+class TracerFamily(ABC):
+    """Tracers that are made when a rule names them: `tracepoint:sched:sched_process_exit`. Registered as tracers are.
+
+    The docstring's first line is its line in `bpfd tracers`.
+    """
+
+    prefix: ClassVar[str]
+    """What their names begin with: small letters and a colon."""
+    example: ClassVar[str]
+    """The name of one of them."""
+
+    @classmethod
+    @abstractmethod
+    def find(cls, name: str) -> type[AnyTracer] | None:
+        """The tracer of that whole name, or None if there is none. Any thread.
+
+        Raises `UnknownTracerError` where that can't be known; the text says why, and what to do.
+        """
+
+    @classmethod
+    @abstractmethod
+    def names(cls) -> Iterable[str]:
+        """The names that there are on this machine, for hints; none where that can't be known. Any thread."""
 
 
 def one_line(plugin: type) -> str:

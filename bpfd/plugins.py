@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -12,8 +13,9 @@ from typing import Any, get_args
 import pluggy
 
 from bpfd import hookspecs
+from bpfd.catalogue import Catalogue
 from bpfd.event import printable
-from bpfd.plugin import FIELD_NAME, NAME, Action, BPFTracer, Field, FieldType, Tracer
+from bpfd.plugin import FIELD_NAME, NAME, Action, BPFTracer, Field, FieldType, Tracer, TracerFamily
 from bpfd.rules import fields as own_fields
 
 GROUP = "bpfd"
@@ -23,6 +25,7 @@ BUILT_IN = "bpfd"
 MOST_STRINGS, MOST_NUMBERS = 15, 27
 """How many fields the kernel's tables have room for, beside the event's own."""
 MOST_LENGTH = 16384
+PREFIX = re.compile(r"[a-z][a-z0-9_]{0,31}:")
 PAGE = 4096
 MOST_SAID = 500
 """How much of what a plugin says is repeated."""
@@ -54,9 +57,16 @@ class Plugins:
     """What all plugins bring together, by name."""
 
     tracers: dict[str, type[Tracer] | type[BPFTracer]] = field(default_factory=dict)
+    families: dict[str, type[TracerFamily]] = field(default_factory=dict)
+    """By prefix."""
     actions: dict[str, type[Action]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     """A line for each plugin, class or part of one that was left out."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Every tracer by its name, those too that are made when they are named."""
+        return Catalogue(self.tracers, self.families)
 
 
 def load_plugins() -> Plugins:
@@ -75,8 +85,8 @@ def load_plugins() -> Plugins:
         except BaseException as error:  # SystemExit and what else a stranger may raise
             plugins.problems.append(f"{where}: cannot be loaded: {_said(error)}; left out")
             continue
-        _take(manager.hook.bpfd_register_tracers, plugins.tracers, check_tracer, plugins.problems, where)
-        _take(manager.hook.bpfd_register_actions, plugins.actions, check_action, plugins.problems, where)
+        _take(manager.hook.bpfd_register_tracers, plugins.tracers, check_tracer, plugins, where)
+        _take(manager.hook.bpfd_register_actions, plugins.actions, check_action, plugins, where)
     return plugins
 
 
@@ -96,7 +106,7 @@ def _take(
     hook: Callable[[], list[Iterable[Any]]],
     into: dict[str, Any],
     check: Callable[[object], list[str]],
-    problems: list[str],
+    plugins: Plugins,
     where: str,
 ) -> None:
     """Call one plugin's hook and keep the classes that pass the check."""
@@ -105,9 +115,12 @@ def _take(
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        problems.append(f"{where}: its hook failed: {_said(error)}; left out")
+        plugins.problems.append(f"{where}: its hook failed: {_said(error)}; left out")
         return
     for one in classes:
+        if isinstance(one, type) and issubclass(one, TracerFamily):
+            plugins.problems.extend(f"{where}: {text}" for text in _take_family(one, plugins.families))
+            continue
         try:
             wrong = check(one)
         except Exception as error:
@@ -116,9 +129,20 @@ def _take(
             wrong = [f'name: "{one.name}" is taken by {into[one.name].__module__}; choose another']
         if wrong:
             name = printable(one.__qualname__ if isinstance(one, type) else type(one).__name__)
-            problems += [f"{where}: {name}: {text}" for text in wrong]
+            plugins.problems.extend(f"{where}: {name}: {text}" for text in wrong)
         else:
             into[one.name] = one
+
+
+def _take_family(family: type[TracerFamily], into: dict[str, type[TracerFamily]]) -> list[str]:
+    """Keep a family of tracers; what is wrong with it."""
+    prefix, name = getattr(family, "prefix", None), family.__qualname__
+    if not isinstance(prefix, str) or not PREFIX.fullmatch(prefix):
+        return [f'{name}: prefix: must be small letters and a colon, such as "syscall:", not {prefix!r}']
+    if prefix in into:
+        return [f'{name}: prefix: "{prefix}" is taken by {into[prefix].__module__}; choose another']
+    into[prefix] = family
+    return []
 
 
 def check_tracer(tracer: object) -> list[str]:
@@ -217,7 +241,7 @@ def _check_program(tracer: type[BPFTracer]) -> list[str]:
     ]
     program = getattr(tracer, "program", None)
     if not isinstance(program, Path):
-        wrong.append(f"program: must be a pathlib.Path, the C file beside the module, not {program!r}")
+        wrong.append(f"program: must be a pathlib.Path, the C file beside the module, not {program!r}"[:MOST_SAID])
     elif not program.is_file():
         wrong.append(f"program: {printable(str(program))} is no file; name the C file beside the module")
     size = tracer.ring_bytes

@@ -133,7 +133,13 @@ def _tracer(table: Table, context: Context) -> None:
         if tracer in known:
             context.fields = fields.table(known[tracer])
         else:
-            context.problems.add(("tracer",), f"there is no tracer {quoted(tracer)}; {hint(tracer, known, 'tracers')}")
+            context.problems.add(("tracer",), _no_tracer(tracer, context))
+
+
+def _no_tracer(tracer: str, context: Context) -> str:
+    if context.known.no_tracer is not None:
+        return context.known.no_tracer(tracer)
+    return f"there is no tracer {quoted(tracer)}; {hint(tracer, context.known.tracers, 'tracers')}"
 
 
 def _condition(table: Table, context: Context) -> tuple[Condition, dict[str, tuple[str, ...]], tuple[str, ...]]:

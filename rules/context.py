@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from bpfd.plugin import Field
@@ -49,6 +49,8 @@ class Known:
     actions: Collection[str]
     """Their names, and those of configured instances."""
     definitions: Definitions = field(default_factory=Definitions)
+    no_tracer: Callable[[str], str] | None = None
+    """Says why there is no tracer of a name, and what to do; None: a hint is made from the names of `tracers`."""
     """The macros and lists of the rules directory."""
 
 

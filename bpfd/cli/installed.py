@@ -14,6 +14,7 @@ from bpfd.plugin import one_line
 
 if TYPE_CHECKING:
     from bpfd.api.client import Client
+    from bpfd.catalogue import Catalogue
     from bpfd.plugins import Plugins
 
 
@@ -26,6 +27,11 @@ def connect_if_running(args: argparse.Namespace) -> Client | None:
             raise
         print("bpfd: no daemon can be reached; this is what is installed", file=sys.stderr)
         return None
+
+
+def catalogue() -> Catalogue:
+    """Every tracer by its name. Plugins that were left out are named on stderr."""
+    return _plugins().catalogue
 
 
 def tracers() -> list[TracerStatus]:

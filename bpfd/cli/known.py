@@ -26,8 +26,9 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 def known(settings: Settings) -> Known:
     """The installed tracers, and the installed actions with their configured instances."""
+    from bpfd.catalogue import FieldsByTracer
     from bpfd.rules.context import Known
 
-    tracers = {tracer.name: tracer.fields for tracer in installed.tracers()}
+    catalogue = installed.catalogue()
     actions = {action.name for action in installed.actions()} | set(settings.actions)
-    return Known(tracers, sorted(actions))
+    return Known(FieldsByTracer(catalogue), sorted(actions), no_tracer=catalogue.problem)

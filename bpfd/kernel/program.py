@@ -51,7 +51,8 @@ class Spec:
     """One program to load."""
 
     name: str
-    program: Path
+    program: Path | str
+    """The C file, or its text."""
     fields: tuple[Field, ...]
     probes: tuple[str, ...]
     ring_bytes: int

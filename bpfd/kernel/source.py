@@ -20,9 +20,14 @@ LICENSE = "#define BPF_LICENSE Dual MIT/GPL\n"
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"[ \t]*$')
 
 
-def program_text(program: Path, fields: tuple[Field, ...]) -> str:
-    """All of `program`. Raises `LoadError` naming the file that can't be read or found."""
-    return LICENSE + c_declarations(fields) + "\n".join(_expand(program, set())) + "\n"
+MADE = Path("made")
+"""The file that the compiler names where a program's text was made."""
+
+
+def program_text(program: Path | str, fields: tuple[Field, ...]) -> str:
+    """All of `program`, a file or a text. Raises `LoadError` naming the file that can't be read or found."""
+    lines = _expand(program, set()) if isinstance(program, Path) else _expand_lines(MADE, program.split("\n"), set())
+    return LICENSE + c_declarations(fields) + "\n".join(lines) + "\n"
 
 
 def wants_all_types(text: str) -> bool:
@@ -38,6 +43,10 @@ def _expand(path: Path, seen: set[Path]) -> list[str]:
         lines = path.read_text().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise LoadError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    return _expand_lines(path, lines, seen)
+
+
+def _expand_lines(path: Path, lines: list[str], seen: set[Path]) -> list[str]:
     expanded = [f"#line 1 {json.dumps(str(path))}"]
     for number, line in enumerate(lines, 1):
         included = _INCLUDE.match(line)
@@ -50,7 +59,7 @@ def _expand(path: Path, seen: set[Path]) -> list[str]:
 
 
 def _find(name: str, by: Path, line: int) -> Path:
-    for folder in (by.parent, OWN_HEADERS):
+    for folder in (OWN_HEADERS,) if by == MADE else (by.parent, OWN_HEADERS):
         if (folder / name).is_file():
             return (folder / name).resolve()
     raise LoadError(f'{by}:{line}: #include "{name}": no such file beside it or in {OWN_HEADERS}')

@@ -13,6 +13,7 @@ import pytest
 from bpfd.cli.main import main
 from bpfd.event import Event
 from bpfd.plugin import Action, BPFTracer, Field
+from bpfd.plugins import Plugins
 
 EVENT = {"tracer": "open", "pid": 7, "uid": 0, "command": "cat", "data": {"path": "/etc/\x1bshadow"}}
 RULE = 'tracer = "open"\nactions = ["kill"]\n[filterEvents.path]\nprefix = ["/etc/"]\n'
@@ -39,7 +40,7 @@ class Kill(Action):
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    plugins = SimpleNamespace(tracers={"open": Open}, actions={"kill": Kill}, problems=[])
+    plugins = Plugins(tracers={"open": Open}, actions={"kill": Kill})
     monkeypatch.setitem(sys.modules, "bpfd.plugins", SimpleNamespace(load_plugins=lambda: plugins))
     (tmp_path / "bpfd.toml").write_text("[actions.to-slack]\n")
     monkeypatch.setattr("bpfd.settings.DEFAULT_PATH", tmp_path / "bpfd.toml")

@@ -12,6 +12,7 @@ import pytest
 from bpfd.cli.main import main
 from bpfd.event import Event
 from bpfd.plugin import Action, BPFTracer, Field
+from bpfd.plugins import Plugins
 
 
 class Open(BPFTracer):
@@ -38,7 +39,7 @@ class Kill(Action):
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    plugins = SimpleNamespace(tracers={"open": Open}, actions={"kill": Kill}, problems=["x\x1b: cannot be imported"])
+    plugins = Plugins(tracers={"open": Open}, actions={"kill": Kill}, problems=["x\x1b: cannot be imported"])
     monkeypatch.setitem(sys.modules, "bpfd.plugins", SimpleNamespace(load_plugins=lambda: plugins))
     monkeypatch.setattr("bpfd.settings.DEFAULT_ADDRESS", f"unix://{tmp_path}/s")
 
