@@ -6,8 +6,11 @@ from bpfd.hookspecs import hookimpl
 from bpfd.plugin import AnyTracer
 from bpfd.tracers.chargen import ChargenTracer
 from bpfd.tracers.exec import ExecTracer
+from bpfd.tracers.mkdir import MkdirTracer
 from bpfd.tracers.open import OpenTracer
+from bpfd.tracers.rename import RenameTracer
 from bpfd.tracers.ticker import TickerTracer
+from bpfd.tracers.unlink import UnlinkTracer
 
 
 @hookimpl
@@ -17,4 +20,7 @@ def bpfd_register_tracers() -> list[type[AnyTracer]]:
         ExecTracer,
         OpenTracer,
         TickerTracer,
+        MkdirTracer,
+        RenameTracer,
+        UnlinkTracer,
     ]

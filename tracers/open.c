@@ -1,69 +1,19 @@
 #include "filter.h"
 #include "arguments.h"
-#include "path.h"
-
-/* The file behind a descriptor of the current process. */
-static __always_inline bool file_of(int descriptor, struct path *path) {
-  struct fdtable *table = bpf_get_current_task_btf()->files->fdt;
-  struct file **open_files = table->fd, *file = 0;
-  if ((u32)descriptor >= table->max_fds)
-    return false; /* what lies behind the table is no file */
-  bpfd_read(file, open_files[descriptor]);
-  if (!file)
-    return false;
-  return !bpfd_read(*path, file->f_path);
-}
-
-/* The directory that a relative name starts from. */
-static __always_inline bool directory_of(int descriptor, struct path *path) {
-  struct fs_struct *fs = bpf_get_current_task_btf()->fs;
-  if (descriptor >= 0)
-    return file_of(descriptor, path);
-  path->mnt = fs->pwd.mnt;
-  path->dentry = fs->pwd.dentry;
-  return true;
-}
+#include "name.h"
 
 static __always_inline void name_opened(struct bpfd_event *e, int descriptor) {
   struct path path;
-  if (!file_of(descriptor, &path))
+  if (!bpfd_file_of(descriptor, &path))
     return;
   bpfd_path_string(e, path, path);
   if (bpfd_is_bind_mount(&path))
     bpfd_origin_string(e, origin, path);
 }
 
-/* What was asked for, made absolute: the directory and the name. Where there is no such directory it is "?". */
-static __always_inline void name_missing(struct bpfd_event *e, int directory) {
-  struct path path;
-  u64 limit = bpfd_begin_path(e, path), length = e->bpfd_length[BPFD_NUMBER_filename];
-  u16 *begin = &e->bpfd_start[BPFD_NUMBER_path];
-  bpfd_barrier(length);
-  if (length >= BPFD_LENGTH_filename)
-    return;
-  u64 at = limit - length;
-  bpfd_barrier(at);
-  if (at > limit || at < 2)
-    return;
-  bpf_probe_read_kernel(e->path + at, length, e->filename);
-  *begin = at;
-  if (e->filename[0] != '/') {
-    e->path[at - 1] = '/';
-    *begin = at - 1;
-    if (directory_of(directory, &path))
-      bpfd_prepend(e->path, limit, begin, bpfd_mount_of(path.mnt), path.dentry);
-    else {
-      e->path[at - 2] = '?';
-      *begin = at - 2;
-    }
-  }
-  bpfd_end_path(e, path);
-}
-
 /* The calls differ in where their arguments are. */
 enum call { CALL_OPENAT, CALL_OPENAT2, CALL_OPEN, CALL_CREAT };
 #define CALL(e) (e)->bpfd_own[0]
-#define AT_FDCWD -100
 #define O_CREAT_WRONLY_TRUNC 01101
 #define O_CREAT_OR_TMPFILE (0100 | 020000000)
 
@@ -83,11 +33,11 @@ static __always_inline int read_arguments(struct bpfd_event *e) {
   case CALL_OPEN:
     e->flags = (u32)bpfd_argument(registers, 1);
     e->mode = bpfd_argument(registers, 2);
-    return AT_FDCWD;
+    return BPFD_AT_FDCWD;
   default:
     e->flags = O_CREAT_WRONLY_TRUNC;
     e->mode = bpfd_argument(registers, 1);
-    return AT_FDCWD;
+    return BPFD_AT_FDCWD;
   }
 }
 
@@ -99,7 +49,7 @@ BPFD_LATE(e) {
   if (e->return_value >= 0)
     name_opened(e, e->return_value);
   else
-    name_missing(e, directory);
+    bpfd_absolute_name(e, path, filename, directory);
 }
 
 static __always_inline int opened(void *args, long result, enum call call, u64 name) {

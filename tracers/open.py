@@ -3,44 +3,32 @@
 from __future__ import annotations
 
 import os
-import posixpath
 from pathlib import Path
 
 from bpfd.plugin import BPFTracer, Field
+from bpfd.tracers.flags import flags
+from bpfd.tracers.names import plain
 
 _ACCESS = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE")
-_COMPOUND = (("O_SYNC", os.O_SYNC), ("O_TMPFILE", os.O_TMPFILE))
-_FLAGS = tuple(
-    (name, getattr(os, name))
-    for name in (
-        "O_APPEND O_ASYNC O_CLOEXEC O_CREAT O_DIRECT O_DIRECTORY O_DSYNC O_EXCL O_LARGEFILE O_NOATIME O_NOCTTY "
-        "O_NOFOLLOW O_NONBLOCK O_PATH O_TRUNC"
-    ).split()
-    if getattr(os, name)
+_FLAGS = (
+    ("O_SYNC", os.O_SYNC),
+    ("O_TMPFILE", os.O_TMPFILE),
+    *(
+        (name, getattr(os, name))
+        for name in (
+            "O_APPEND O_ASYNC O_CLOEXEC O_CREAT O_DIRECT O_DIRECTORY O_DSYNC O_EXCL O_LARGEFILE O_NOATIME O_NOCTTY "
+            "O_NOFOLLOW O_NONBLOCK O_PATH O_TRUNC"
+        ).split()
+        if getattr(os, name)
+    ),
 )
-_shown: dict[int, str] = {}
+_others = flags(_FLAGS, none="")
 
 
-def flags_text(flags: int) -> str:
-    """`flags` of open(2) as the names that a program would write: `O_WRONLY|O_CREAT|O_TRUNC`."""
-    text = _shown.get(flags)
-    if text is None:
-        if len(_shown) >= 4096:
-            _shown.clear()
-        text = _shown[flags] = "|".join(_flag_names(flags))
-    return text
-
-
-def _flag_names(flags: int) -> list[str]:
-    names = [_ACCESS[flags & os.O_ACCMODE]]
-    rest = flags & ~os.O_ACCMODE
-    for name, bits in _COMPOUND + _FLAGS:
-        if rest & bits == bits:
-            names.append(name)
-            rest &= ~bits
-    if rest:
-        names.append(hex(rest))
-    return names
+def flags_text(number: int) -> str:
+    """Flags of open(2) as the names that a program would write: `O_WRONLY|O_CREAT|O_TRUNC`."""
+    access, others = _ACCESS[number & os.O_ACCMODE], _others(number & ~os.O_ACCMODE)
+    return f"{access}|{others}" if others else access
 
 
 class OpenTracer(BPFTracer):
@@ -90,5 +78,4 @@ class OpenTracer(BPFTracer):
     def settle(cls, data: dict[str, str], return_value: int) -> None:
         """A failed call's path is what the program said: take out its `.` and `..`, as far as names alone tell."""
         if return_value < 0:
-            path = posixpath.normpath(data["path"])
-            data["path"] = path[1:] if path.startswith("//") else path  # POSIX keeps two; Linux has one root
+            data["path"] = plain(data["path"])

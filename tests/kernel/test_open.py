@@ -142,6 +142,14 @@ def test_a_chroot_does_not_hide_where_the_file_is(opens: Bench, tmp_path: Path) 
     assert event.data["path"] == f"{tmp_path}/inside"
 
 
+def test_a_failed_open_inside_a_chroot_has_the_path_outside_of_it(opens: Bench, tmp_path: Path) -> None:
+    code = f"import os; os.chroot('{tmp_path}')\ntry: os.open('/missing', os.O_RDONLY)\nexcept OSError: pass"
+    process = subprocess.Popen(["python3", "-c", code])
+    process.wait()
+    event = opens.wait_for(lambda event: event.pid == process.pid and event.data["filename"] == "/missing")
+    assert event.data["path"] == f"{tmp_path}/missing"
+
+
 def test_another_mount_is_crossed(opens: Bench) -> None:
     assert opened(opens, "/proc/self/status").data["path"] == f"/proc/{os.getpid()}/status"
 

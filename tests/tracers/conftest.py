@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from tests.daemon.conftest import cache_dir, daemon
 from tests.dockerd import dockerd
-from tests.kernel.conftest import build
+from tests.kernel.conftest import build, folder
 
-__all__ = ["build", "cache_dir", "daemon", "dockerd"]
+__all__ = ["build", "cache_dir", "daemon", "dockerd", "folder"]
