@@ -21,6 +21,7 @@ def bpfd_register_actions() -> list[type[Action]]:
     from bpfd.actions.interrupt import Interrupt
     from bpfd.actions.journald import Journald
     from bpfd.actions.kill import Kill
+    from bpfd.actions.nats import Nats
     from bpfd.actions.notify import Notify
     from bpfd.actions.otlp import Otlp
     from bpfd.actions.program import Program
@@ -46,6 +47,7 @@ def bpfd_register_actions() -> list[type[Action]]:
         Interrupt,
         Journald,
         Kill,
+        Nats,
         Notify,
         Otlp,
         Program,

@@ -39,8 +39,15 @@ def answer(status: str, body: bytes = b"", headers: str = "") -> bytes:
 @contextmanager
 def http_receiver() -> Iterator[HttpReceiver]:
     """Serve until the block ends; connections that hang are cut then."""
+    with _serving(lambda client: _answer(receiver, client)) as port:
+        receiver = HttpReceiver(f"http://127.0.0.1:{port}")
+        yield receiver
+
+
+@contextmanager
+def _serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Have `answer` talk to whoever connects to the port, on a thread for each."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        receiver = HttpReceiver(f"http://127.0.0.1:{listening.getsockname()[1]}")
         threads: list[threading.Thread] = []
         open_now: list[socket.socket] = []
 
@@ -51,13 +58,13 @@ def http_receiver() -> Iterator[HttpReceiver]:
                 except OSError:
                     return
                 open_now.append(client)
-                threads.append(threading.Thread(target=_answer, args=(receiver, client)))
+                threads.append(threading.Thread(target=answer, args=(client,)))
                 threads[-1].start()
 
         acceptor = threading.Thread(target=serve)
         acceptor.start()
         try:
-            yield receiver
+            yield listening.getsockname()[1]
         finally:
             listening.shutdown(socket.SHUT_RDWR)
             acceptor.join()
@@ -87,5 +94,38 @@ def _answer(receiver: HttpReceiver, client: socket.socket) -> None:
                 reply(client)
             else:
                 client.sendall(reply)
+        except OSError:
+            pass
+
+
+@dataclass
+class LineReceiver:
+    """A TCP server on localhost that says its lines in turn, one for each thing that it is told, the first at once."""
+
+    address: str
+    said: list[bytes]
+    heard: bytes = b""
+
+
+@contextmanager
+def line_receiver(said: list[bytes]) -> Iterator[LineReceiver]:
+    """Serve until the block ends. An empty text ends the connection; after the last text it is only listened to."""
+    with _serving(lambda client: _say(receiver, client)) as port:
+        receiver = LineReceiver(f"127.0.0.1:{port}", said)
+        yield receiver
+
+
+def _say(receiver: LineReceiver, client: socket.socket) -> None:
+    with client:
+        try:
+            for text in receiver.said:
+                if not text:
+                    return
+                client.sendall(text)
+                if not (heard := client.recv(65536)):
+                    return
+                receiver.heard += heard
+            while heard := client.recv(65536):
+                receiver.heard += heard
         except OSError:
             pass
