@@ -37,7 +37,7 @@ OWN: tuple[Field, ...] = (
     Field("containerImage", "the container's image, once the runtime told it", length=4096, example="nginx:1.27"),
 )
 
-SHARED = ("parent", "ancestors")
+SHARED = ("parent", "ancestors", "duration")
 """Own fields that a tracer may have in its data as well."""
 
 _GET: Mapping[str, Callable[[Event], Any]] = {

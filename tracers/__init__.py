@@ -8,7 +8,9 @@ from bpfd.tracers.chargen import ChargenTracer
 from bpfd.tracers.exec import ExecTracer
 from bpfd.tracers.mkdir import MkdirTracer
 from bpfd.tracers.open import OpenTracer
+from bpfd.tracers.process import ProcessTracer
 from bpfd.tracers.rename import RenameTracer
+from bpfd.tracers.setns import SetnsTracer
 from bpfd.tracers.ticker import TickerTracer
 from bpfd.tracers.unlink import UnlinkTracer
 
@@ -18,9 +20,11 @@ def bpfd_register_tracers() -> list[type[AnyTracer]]:
     return [
         ChargenTracer,
         ExecTracer,
-        OpenTracer,
-        TickerTracer,
         MkdirTracer,
+        OpenTracer,
+        ProcessTracer,
         RenameTracer,
+        SetnsTracer,
+        TickerTracer,
         UnlinkTracer,
     ]

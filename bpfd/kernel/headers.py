@@ -29,23 +29,33 @@ ROOTS = (
     "fdtable",
     "file",
     "file_system_type",
+    "filename",
     "files_struct",
+    "fs_context",
     "fs_struct",
     "inode",
+    "io_kiocb",
+    "io_mkdir",
+    "io_open",
+    "io_rename",
+    "io_unlink",
     "kernfs_node",
     "mm_struct",
     "mnt_namespace",
     "mount",
+    "ns_common",
     "nsproxy",
     "open_how",
     "path",
     "pid",
     "pid_namespace",
+    "proc_ns_operations",
     "pt_regs",
     "qstr",
     "signal_struct",
     "super_block",
     "task_struct",
+    "xa_node",
     "bool",
     "false",
     "size_t",
@@ -64,6 +74,12 @@ _MODES = {"1": "byte", "2": "HI"}
 """How clang is told that an enum takes so many bytes."""
 _CONSTANT = re.compile(r"(?m)^\s*(\w+)\s*(?:=|,)")
 _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
+
+_FEATURES = (
+    ("PIDFS", "pid", "u64 ino"),
+    ("GROUP_DEAD", "trace_event_raw_sched_process_exit", "bool group_dead"),
+)
+"""What later kernels have: a name for it, the type, and the member that shows it."""
 
 _FORWARDED = (
     "linux/sched.h linux/fs.h linux/version.h linux/log2.h asm/page.h uapi/linux/if_ether.h uapi/linux/bpf.h "
@@ -160,8 +176,12 @@ def write_tree(tree: Path, dump: str, taken: frozenset[str]) -> None:
 
 def _features(declarations: list[str]) -> str:
     """What this kernel's types have that others may lack, for `#ifdef`."""
-    pid = next((text for text in declarations if text.startswith("struct pid {")), "")
-    return "#define BPFD_HAS_PIDFS 1\n" if re.search(r"\bu64 ino;", pid) else ""
+    found = ""
+    for feature, declared, member in _FEATURES:
+        text = next((text for text in declarations if text.startswith(f"struct {declared} {{")), "")
+        if re.search(rf"\b{member};", text):
+            found += f"#define BPFD_HAS_{feature} 1\n"
+    return found
 
 
 def name_padding(declaration: str) -> str:

@@ -1,0 +1,34 @@
+"""Numbers that have a name in the kernel's headers: tables of names for the kernel part, which tells events by them."""
+
+from __future__ import annotations
+
+import signal
+import struct
+from collections.abc import Mapping
+
+from bpfd.plugin import TracerMap
+
+NAME_BYTES = 48
+"""BPFD_CONSTANT_BYTES in constant.h: the longest name, its closing NUL included."""
+
+SIGNALS: Mapping[int, str] = {
+    **{number: f"SIGRTMIN+{number - signal.SIGRTMIN}" for number in range(signal.SIGRTMIN + 1, signal.SIGRTMAX)},
+    **{number: number.name for number in signal.Signals},
+}
+"""As signal(7) names them."""
+
+
+def fill(maps: Mapping[str, TracerMap], *kinds: Mapping[int, str]) -> None:
+    """Give the program the names of each kind of numbers, in the order of its C file. For a tracer's `loaded`."""
+    table = maps["bpfd_constants"]
+    for kind, names in enumerate(kinds):
+        for number, name in names.items():
+            text = name.encode()[: NAME_BYTES - 1]
+            table.write(struct.pack("=II", kind, number), text.ljust(NAME_BYTES, b"\0"))
+
+
+def settle(data: dict[str, str], field: str, names: Mapping[int, str]) -> None:
+    """Name what came before the table was filled. For a tracer's `settle`."""
+    text = data.get(field, "")
+    if text.isdigit():
+        data[field] = names.get(int(text), text)
