@@ -20,6 +20,7 @@ def bpfd_register_actions() -> list[type[Action]]:
     from bpfd.actions.file import File
     from bpfd.actions.interrupt import Interrupt
     from bpfd.actions.journald import Journald
+    from bpfd.actions.kafka import Kafka
     from bpfd.actions.kill import Kill
     from bpfd.actions.nats import Nats
     from bpfd.actions.notify import Notify
@@ -46,6 +47,7 @@ def bpfd_register_actions() -> list[type[Action]]:
         File,
         Interrupt,
         Journald,
+        Kafka,
         Kill,
         Nats,
         Notify,

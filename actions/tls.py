@@ -48,6 +48,14 @@ def context(settings: Mapping[str, Any]) -> ssl.SSLContext:
     return made
 
 
+def system_authorities() -> str:
+    """Where the system's certificates are, for libraries with a TLS of their own."""
+    import ssl
+
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile or paths.capath or paths.openssl_cafile
+
+
 def is_here(host: str | None) -> bool:
     """True if `host` is this machine, so that nobody listens on the way."""
     try:
