@@ -39,6 +39,8 @@ C_KEYWORDS = frozenset(
 )
 C_MEMBERS = frozenset(("return_value", "ns_pid", "ancestors_length"))
 """What `struct bpfd_event` has beside the names of TAKEN and those that begin with bpfd_."""
+C_MACRO_ARGUMENTS = frozenset("e at args image head key value".split())
+"""What macros of filter.h call their arguments, which would take the place of a member of that name."""
 TRACER_METHODS: Mapping[str, tuple[str, ...]] = {"__init__": (), "start": ("emit",), "stop": ()}
 BPF_TRACER_METHODS: Mapping[str, tuple[str, ...]] = {"loaded": ("maps",), "settle": ("data", "return_value")}
 ACTION_METHODS: Mapping[str, tuple[str, ...]] = {
@@ -252,5 +254,12 @@ def _check_program(tracer: type[BPFTracer]) -> list[str]:
     return wrong
 
 
+def is_taken(name: str) -> bool:
+    """Whether a tracer may not have a field of that name: every event has one, or the C side."""
+    return name in TAKEN or name in own_fields.SHARED or _is_taken_in_c(name)
+
+
 def _is_taken_in_c(name: object) -> bool:
-    return isinstance(name, str) and (name in C_KEYWORDS or name in C_MEMBERS or name.startswith("bpfd_"))
+    return isinstance(name, str) and (
+        name in C_KEYWORDS or name in C_MEMBERS or name in C_MACRO_ARGUMENTS or name.startswith("bpfd_")
+    )

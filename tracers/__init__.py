@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bpfd.hookspecs import hookimpl
-from bpfd.plugin import AnyTracer
+from bpfd.plugin import AnyTracer, TracerFamily
 from bpfd.tracers.chargen import ChargenTracer
 from bpfd.tracers.exec import ExecTracer
 from bpfd.tracers.mkdir import MkdirTracer
@@ -11,12 +11,14 @@ from bpfd.tracers.open import OpenTracer
 from bpfd.tracers.process import ProcessTracer
 from bpfd.tracers.rename import RenameTracer
 from bpfd.tracers.setns import SetnsTracer
+from bpfd.tracers.syscall import Syscalls
 from bpfd.tracers.ticker import TickerTracer
+from bpfd.tracers.tracepoint import Tracepoints
 from bpfd.tracers.unlink import UnlinkTracer
 
 
 @hookimpl
-def bpfd_register_tracers() -> list[type[AnyTracer]]:
+def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
     return [
         ChargenTracer,
         ExecTracer,
@@ -27,4 +29,6 @@ def bpfd_register_tracers() -> list[type[AnyTracer]]:
         SetnsTracer,
         TickerTracer,
         UnlinkTracer,
+        Syscalls,
+        Tracepoints,
     ]

@@ -1,0 +1,223 @@
+"""Any system call, by its name: no code, the kernel's own description of its arguments is enough."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from bpfd.kernel.formats import FormatField
+from bpfd.plugin import BPFTracer, Field, Named, TracerFamily
+from bpfd.tracers.syscall_names import (
+    ADDRESS_LENGTH,
+    ALIASES,
+    ANY_CALL,
+    LENGTH_OF,
+    NO_TEXT,
+    RESULT,
+    SHOW,
+)
+from bpfd.tracers.tracepoint import available, field_name, read_format, socket_address
+
+PREFIX = "syscall:"
+EVERY = PREFIX + "*"
+TEXT_BYTES = 4096
+BUFFER_BYTES = 1024
+ADDRESS_BYTES = 128
+"""sizeof(struct sockaddr_storage)"""
+COMPAT = 1 << 20
+"""Added to the numbers of 32-bit programs' calls, which are others."""
+_AT_ENTRY = frozenset(("exit", "exit_group", "execve", "execveat", "rt_sigreturn"))
+"""Calls that do not return to where they came from: their arguments are gone by then, or there is no exit at all."""
+_C_TYPE = {
+    "int": "s32",
+    "pid_t": "s32",
+    "clockid_t": "s32",
+    "key_t": "s32",
+    "timer_t": "s32",
+    "mqd_t": "s32",
+    "rwf_t": "s32",
+    "s32": "s32",
+    "__s32": "s32",
+    "unsigned": "u32",
+    "unsigned int": "u32",
+    "uint": "u32",
+    "u32": "u32",
+    "__u32": "u32",
+    "uid_t": "u32",
+    "gid_t": "u32",
+    "qid_t": "u32",
+    "umode_t": "u16",
+    "long": "s64",
+    "loff_t": "s64",
+    "off_t": "s64",
+    "s64": "s64",
+}
+"""Widths of the types that the kernel declares arguments with; the others fill a register."""
+_HEADERS = (
+    "/usr/include/{0}-linux-gnu/asm/unistd_64.h",
+    "/usr/include/{0}-linux-gnu/asm/unistd.h",
+    "/usr/include/asm-generic/unistd.h",
+)
+_COMPAT_HEADER = "/usr/include/x86_64-linux-gnu/asm/unistd_32.h"
+_NUMBER = re.compile(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)", re.MULTILINE)
+_NEW = (
+    "cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr "
+    "lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat open_tree_attr "
+    "file_getattr file_setattr"
+).split()
+"""Calls 451 and up, newer than the headers of some systems; the same number on every architecture."""
+
+
+class Syscalls(TracerFamily):
+    """Any system call by its name, such as syscall:connect, or syscall:* for all of them
+
+    Its fields are the arguments, by the kernel's names, read when the call returns; `returnValue` is the result.
+    Pointers to texts and buffers are followed, socket addresses are shown as `10.0.0.1:443` and are in `address` and
+    `port` as well, flags and choices of common calls have their names. An argument whose name every event has already
+    is called `arg_NAME`. exit, exit_group, execve, execveat and rt_sigreturn are seen when they begin, and have no
+    result. Calls of 32-bit programs are seen by `syscall:*` alone (arch_trace_is_compat_syscall in
+    arch/x86/include/asm/ftrace.h).
+    """
+
+    prefix = PREFIX
+    example = "syscall:connect"
+
+    @classmethod
+    def find(cls, name: str) -> type[BPFTracer] | None:
+        if name == EVERY:
+            return _every()
+        call = name.removeprefix(PREFIX)
+        if not re.fullmatch(r"[a-z0-9_]{1,64}", call):
+            return None
+        kernels = ALIASES.get(call, call)
+        described = read_format(name, "syscalls", f"sys_enter_{kernels}")
+        if described is None and kernels != call:
+            kernels, described = call, read_format(name, "syscalls", f"sys_enter_{call}")
+        return None if described is None else _tracer(name, kernels, described)
+
+    @classmethod
+    def names(cls) -> Iterable[str]:
+        begin = "syscalls:sys_enter_"
+        return [EVERY, *(PREFIX + one.removeprefix(begin) for one in available() if one.startswith(begin))]
+
+
+def _tracer(name: str, call: str, described: Sequence[FormatField]) -> type[BPFTracer]:
+    arguments = [one for one in described if one.name != "__syscall_nr"]
+    number_of = {one.name: number for number, one in enumerate(arguments)}
+    at_exit = call not in _AT_ENTRY
+    fields: list[Field] = []
+    body = []
+    for one in arguments:
+        field, c = _argument(call, one, number_of)
+        fields.append(field)
+        body.append(c)
+        if (call, one.name) in ADDRESS_LENGTH:
+            fields += [
+                Field("address", "the internet address in it", type="address", optional=True, example="10.0.0.1"),
+                Field("port", "the port in it", type="u64", optional=True, example="443"),
+            ]
+    event = f"sys_{'exit' if at_exit else 'enter'}_{call}"
+    result = "e->return_value = BPFD_NUMBER_AT(args, s64, 16);" if at_exit else ""
+    text = (
+        '#include "filter.h"\n#include "arguments.h"\n#include "trace_event.h"\n#include "syscall.h"\n'
+        f"int tracepoint__syscalls__{event}(void *args) {{\n"
+        "  struct bpfd_event *e = bpfd_begin();\n  if (!e)\n    return 0;\n"
+        f"  struct pt_regs *registers = bpfd_registers();\n  {result}\n"
+        + "".join(f"  {c}\n" for c in body)
+        + "  return bpfd_submit(args, e);\n}\n"
+    )
+    members = {
+        "__doc__": f"The system call {call}.",
+        "__module__": __name__,
+        "name": name,
+        "fields": tuple(fields),
+        "program": text,
+        "probes": (f"tracepoint:syscalls:{event}",),
+    }
+    return type(f"sys_{call}", (BPFTracer,), members)
+
+
+def _argument(call: str, one: FormatField, number_of: dict[str, int]) -> tuple[Field, str]:
+    """An argument as a field, and the C that fills it."""
+    name, place = field_name(one.name), (call, one.name)
+    value = f"bpfd_argument(registers, {number_of[one.name]})"
+    if place in ADDRESS_LENGTH:
+        length = _length(ADDRESS_LENGTH[place], number_of)
+        field = Field(name, one.type, length=ADDRESS_BYTES + 1, show=socket_address, example="10.0.0.1:443")
+        return field, f"bpfd_socket_address(e, {name}, {value}, {length})"
+    if place in LENGTH_OF:
+        length = _length(LENGTH_OF[place], number_of)
+        return Field(name, one.type, length=BUFFER_BYTES), f"bpfd_user_bytes(e, {name}, {value}, {length})"
+    type_ = one.type.removeprefix("const ").strip()
+    if type_.replace(" ", "") == "char*" and one.name not in NO_TEXT:
+        return Field(name, one.type, length=TEXT_BYTES), f"if ({value}) bpfd_user_string(e, {name}, {value});"
+    if one.type.endswith("*"):
+        return Field(name, one.type, type="u64", show=hex), f"e->{name} = {value};"
+    c_type = _C_TYPE.get(type_, "u64")
+    show = SHOW.get(place) or ANY_CALL.get(one.name)
+    field = Field(name, one.type, type="s64" if c_type.startswith("s") else "u64", show=show)
+    return field, f"e->{name} = ({c_type}){value};"
+
+
+def _length(by: str, number_of: dict[str, int]) -> str:
+    if by == RESULT:
+        return "e->return_value"
+    value = f"bpfd_argument(registers, {number_of[by.lstrip('*')]})"
+    return f"bpfd_length_at({value})" if by.startswith("*") else f"(s64)(s32){value}"
+
+
+@cache
+def _every() -> type[BPFTracer]:
+    arguments = tuple(Field(f"arg{number}", f"argument {number}", type="u64", show=hex) for number in range(6))
+    names = call_names()
+    fields = (
+        Field(
+            "syscall",
+            "the call's name; its number where it has none here",
+            type="u64",
+            show=Named(names),
+            example="ptrace",
+        ),
+        Field("compat", "the call of a 32-bit program", type="bool", optional=True, example="true"),
+        *arguments,
+    )
+    text = (
+        '#include "filter.h"\n#include "arguments.h"\n#include "trace_event.h"\n#include "compat.h"\n'
+        "int tracepoint__raw_syscalls__sys_exit(void *args) {\n"
+        "  struct bpfd_event *e = bpfd_begin();\n  if (!e)\n    return 0;\n"
+        "  struct pt_regs *registers = bpfd_registers();\n"
+        "  e->compat = bpfd_is_compat();\n"
+        f"  e->syscall = (u64)BPFD_NUMBER_AT(args, s64, 8) + e->compat * {COMPAT};\n"
+        "  e->return_value = BPFD_NUMBER_AT(args, s64, 16);\n"
+        + "".join(f"  e->arg{number} = bpfd_argument(registers, {number});\n" for number in range(6))
+        + "  return bpfd_submit(args, e);\n}\n"
+    )
+    members = {
+        "__doc__": "Every system call that returns, 32-bit programs' too.",
+        "__module__": __name__,
+        "name": EVERY,
+        "fields": fields,
+        "program": text,
+        "probes": ("tracepoint:raw_syscalls:sys_exit",),
+        "ring_bytes": 4 << 20,
+    }
+    return type("sys_every", (BPFTracer,), members)
+
+
+def call_names() -> dict[int, str]:
+    """The names of system calls by their numbers on this architecture; with COMPAT added, those of 32-bit programs."""
+    import platform
+
+    native = next((found for path in _HEADERS if (found := _read_numbers(path.format(platform.machine())))), {})
+    names = dict(enumerate(_NEW, 451)) | native
+    return names | {number + COMPAT: name for number, name in _read_numbers(_COMPAT_HEADER).items()}
+
+
+def _read_numbers(path: str) -> dict[int, str]:
+    try:
+        text = Path(path).read_text()
+    except OSError:
+        return {}
+    return {int(number): name for name, number in _NUMBER.findall(text)}
