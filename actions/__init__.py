@@ -9,6 +9,7 @@ from bpfd.plugin import Action
 @hookimpl
 def bpfd_register_actions() -> list[type[Action]]:
     """Return the built-in actions' classes."""
+    from bpfd.actions.container_checkpoint import ContainerCheckpoint
     from bpfd.actions.container_disconnect import ContainerDisconnect
     from bpfd.actions.container_kill import ContainerKill, DockerKill
     from bpfd.actions.container_pause import ContainerPause, Pause
@@ -34,6 +35,7 @@ def bpfd_register_actions() -> list[type[Action]]:
     from bpfd.actions.webhook import Webhook
 
     return [
+        ContainerCheckpoint,
         ContainerDisconnect,
         ContainerKill,
         DockerKill,

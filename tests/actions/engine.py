@@ -34,11 +34,11 @@ class Engine:
 
 
 @contextmanager
-def engine() -> Iterator[Engine]:
-    """Start dockerd, and end it with all that it holds."""
+def engine(config: str = "{}") -> Iterator[Engine]:
+    """Start dockerd with the text of a daemon.json, and end it with all that it holds."""
     place = Path(tempfile.mkdtemp(prefix="dk."))
     address = f"unix://{place}/docker.sock"
-    (place / "daemon.json").write_text("{}")
+    (place / "daemon.json").write_text(config)
     flags = "--bridge=none --iptables=false --ip-forward=false --ip-masq=false --exec-opt native.cgroupdriver=cgroupfs"
     places = (
         f"--config-file {place}/daemon.json --data-root {place}/data --exec-root {place}/exec --pidfile {place}/pid"
