@@ -9,8 +9,10 @@ from bpfd.tracers.exec import ExecTracer
 from bpfd.tracers.mkdir import MkdirTracer
 from bpfd.tracers.open import OpenTracer
 from bpfd.tracers.process import ProcessTracer
+from bpfd.tracers.ptrace import PtraceTracer
 from bpfd.tracers.rename import RenameTracer
 from bpfd.tracers.setns import SetnsTracer
+from bpfd.tracers.setuid import SetuidTracer
 from bpfd.tracers.syscall import Syscalls
 from bpfd.tracers.ticker import TickerTracer
 from bpfd.tracers.tracepoint import Tracepoints
@@ -25,8 +27,10 @@ def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
         MkdirTracer,
         OpenTracer,
         ProcessTracer,
+        PtraceTracer,
         RenameTracer,
         SetnsTracer,
+        SetuidTracer,
         TickerTracer,
         UnlinkTracer,
         Syscalls,

@@ -2,6 +2,7 @@
 #include "arguments.h"
 #include "constant.h"
 #include "name.h"
+#include "pid.h"
 
 #define NSFS_MAGIC 0x6e736673
 #define PIDFS_MAGIC 0x50494446
@@ -29,18 +30,13 @@ static __always_inline void name_space(struct bpfd_event *e, struct ns_common *s
   e->inode = number;
 }
 
-/* A process is led to by its struct pid; the first of its tasks is the one that it is. */
 static __always_inline void name_target(struct bpfd_event *e, struct pid *pid) {
-  struct task_struct *task = 0;
-  struct hlist_node *first = 0;
+  struct task_struct *task = bpfd_task_of(pid);
   u32 number = 0;
   bpfd_read(number, pid->numbers[0].nr);
   e->target = number;
-  bpfd_read(first, pid->tasks[0].first);
-  if (!first)
-    return;
-  task = (struct task_struct *)((char *)first - __builtin_offsetof(struct task_struct, pid_links));
-  bpfd_kernel_string(e, target_command, task->comm);
+  if (task)
+    bpfd_kernel_string(e, target_command, task->comm);
 }
 
 TRACEPOINT_PROBE(syscalls, sys_exit_setns) {
