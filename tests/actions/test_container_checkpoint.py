@@ -143,11 +143,10 @@ def test_a_real_dockerd_that_is_not_experimental_refuses_and_the_container_runs_
 def test_a_real_dockerd_makes_a_checkpoint_or_says_that_it_wants_criu(act: Act) -> None:
     with real_engine('{"experimental": true}') as docker:
         container = docker.run("while :; do sleep 0.05; done", network_mode="none")
-        try:
+        if shutil.which("criu"):
             act(docker.address, container.id)
-        except ActionError as error:
-            assert "install criu on the engine's machine" in str(error)
         else:
-            assert shutil.which("criu")
+            with pytest.raises(ActionError, match="install criu on the engine's machine"):
+                act(docker.address, container.id)
         container.reload()
         assert container.status == "running"
