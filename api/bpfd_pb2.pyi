@@ -78,7 +78,7 @@ class Values(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RuleStatus(_message.Message):
-    __slots__ = ("name", "tracer", "rule", "source", "problem", "matched", "disabled", "observe", "severity", "warnings")
+    __slots__ = ("name", "tracer", "rule", "source", "problem", "matched", "disabled", "observe", "severity", "warnings", "kept")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TRACER_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +89,7 @@ class RuleStatus(_message.Message):
     OBSERVE_FIELD_NUMBER: _ClassVar[int]
     SEVERITY_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     name: str
     tracer: str
     rule: Rule
@@ -99,7 +100,8 @@ class RuleStatus(_message.Message):
     observe: bool
     severity: str
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., tracer: _Optional[str] = ..., rule: _Optional[_Union[Rule, _Mapping]] = ..., source: _Optional[str] = ..., problem: _Optional[str] = ..., matched: _Optional[int] = ..., disabled: _Optional[bool] = ..., observe: _Optional[bool] = ..., severity: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    kept: bool
+    def __init__(self, name: _Optional[str] = ..., tracer: _Optional[str] = ..., rule: _Optional[_Union[Rule, _Mapping]] = ..., source: _Optional[str] = ..., problem: _Optional[str] = ..., matched: _Optional[int] = ..., disabled: _Optional[bool] = ..., observe: _Optional[bool] = ..., severity: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., kept: _Optional[bool] = ...) -> None: ...
 
 class ExplainRuleRequest(_message.Message):
     __slots__ = ("name",)

@@ -105,14 +105,21 @@ def rule_to_legacy(rule: Rule) -> legacy_pb2.Rule:
 
 
 def rule_status_to_v1(status: RuleStatus, *, with_toml: bool) -> bpfd_pb2.RuleStatus:
-    return bpfd_pb2.RuleStatus(
+    rule = status.rule
+    message = bpfd_pb2.RuleStatus(
         name=utf8(status.name),
         tracer=utf8(status.tracer),
-        rule=None if status.rule is None else rule_to_v1(status.rule, with_toml=with_toml),
+        rule=None if rule is None else rule_to_v1(rule, with_toml=with_toml),
         source=utf8(status.source),
         problem=utf8(status.problem),
         matched=status.matched & _U64,
+        kept=status.kept,
     )
+    if rule is not None:
+        message.disabled, message.observe = not rule.enabled, rule.mode == "observe"
+        message.severity = rule.severity
+        message.warnings.extend(_list(rule.warnings))
+    return message
 
 
 def tracer_to_v1(status: TracerStatus) -> bpfd_pb2.TracerStatus:

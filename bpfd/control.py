@@ -23,6 +23,8 @@ class RuleStatus:
     problem: str = ""
     """Lines joined with newlines: the file's problems, or why the rule's tracer does not run. Empty: all is well."""
     matched: int = 0
+    kept: bool = False
+    """The file became bad, `problem` says why; its last good version is in force."""
 
 
 State = Literal["running", "not loaded", "failed"]

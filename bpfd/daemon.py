@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from bpfd import machine
 from bpfd.acting import Acting
@@ -20,6 +21,7 @@ from bpfd.errors import LoadError, RuleError, SettingsError
 from bpfd.live import Live
 from bpfd.plugin import BPFTracer, one_line
 from bpfd.plugins import load_plugins
+from bpfd.reload import IsBeingWritten, RulesWatch
 from bpfd.rulebook import Rulebook
 from bpfd.rules import output
 from bpfd.rules.check import Known
@@ -35,6 +37,14 @@ STOP_S = 4.0
 """How long all of the end may take, of the 5 s that are promised."""
 SWITCH_S = 0.001
 """How long a Python thread may keep the others waiting; the event thread is one of the others."""
+
+
+class Shown(NamedTuple):
+    """The rulebook as it was applied last, for questions that must not wait for a change."""
+
+    rules: Mapping[str, Rule]
+    problems: Mapping[str, tuple[str, ...]]
+    kept: Mapping[str, str]
 
 
 class Daemon:
@@ -53,8 +63,7 @@ class Daemon:
         self._tracers = self._plugins.catalogue
         self._lock = threading.RLock()
         self._closing = ExitStack()
-        self._snapshot: tuple[dict[str, Rule], dict[str, tuple[str, ...]]] = ({}, {})
-        """The rules and problems as they were applied last, for questions that must not wait for a change."""
+        self._snapshot = Shown({}, {}, {})
         self._tellings: Mapping[str, tuple[Rule, Telling]] = {}
         """How the alerts of each rule are told; a new mapping for each change, since workers read it."""
         self._started_ns = time.time_ns()
@@ -96,6 +105,8 @@ class Daemon:
         counters.watch("trace.slow_client", lambda: self._live.lost)
         self._watching.start()
         self._closing.callback(self._watching.stop)
+        watch_rules = RulesWatch(settings.rules_dir, self.reload)  # before they are read: what changes then is told
+        self._closing.callback(watch_rules.close)
         self._rulebook.load()
         self._report_bad_rules()
         self._show_rules()
@@ -106,6 +117,8 @@ class Daemon:
             self._actions.prepare(settings.default_actions)  # what is wrong there is said at once
             self._watching.follow_containers(self._wanted(self._enabled()))
             self._apply()
+            watch_rules.start()
+            self._closing.callback(watch_rules.stop)
 
     def _check_names(self) -> None:
         """Raises `SettingsError` for a tracer or default action of the configuration that nobody provides."""
@@ -124,7 +137,8 @@ class Daemon:
         return [rule for rule in self._rulebook.rules.values() if rule.enabled]
 
     def _show_rules(self) -> None:
-        self._snapshot = (dict(self._rulebook.rules), dict(self._rulebook.problems))
+        book = self._rulebook
+        self._snapshot = Shown(dict(book.rules), dict(book.problems), dict(book.kept))
 
     def _wanted(self, rules: Collection[Rule]) -> set[str]:
         """The tracers that somebody wants; with no rule and no word in the configuration, the default ones."""
@@ -194,31 +208,51 @@ class Daemon:
             self._rulebook.remove(name, tracer)
             self._apply()
 
-    def reload(self) -> None:
-        """Read the rules directory again. Raises `RuleError`."""
+    def reload(self, is_being_written: IsBeingWritten | None = None) -> None:
+        """Read the rules directory again; see `Rulebook.reload`. Raises `LoadError`.
+
+        Without `is_being_written`, when somebody asks for it, tracers that failed are tried again.
+        """
         with self._lock:
-            self._rulebook.reload()
-            self._apply(again=self._tracing.failed)
+            before = self._rulebook.problems
+            self._rulebook.reload(is_being_written)
+            self._report_changes(before)
+            self._apply(again=() if is_being_written else self._tracing.failed)
+
+    def _report_changes(self, before: Mapping[str, tuple[str, ...]]) -> None:
+        """Say which files became bad since, and which are mended."""
+        now, kept = self._rulebook.problems, self._rulebook.kept.values()
+        for path, lines in now.items():
+            if before.get(path) != lines:
+                for line in lines:
+                    log.error("%s", line)
+                if path in kept:
+                    log.error("%s: its last good version stays in force", path)
+        for path in before.keys() - now.keys():
+            log.info("%s: is no longer bad", path)
 
     def list_rules(self) -> list[RuleStatus]:
-        rules, problems = self._snapshot
-        failed, judges, names = self._tracing.failed, self._enforcement.judges, dict(self._rulebook.bad_names)
-        good = [
-            RuleStatus(
-                name,
-                rule.tracer,
-                rule,
-                rule.source,
-                failed.get(rule.tracer, ""),
-                judges[name].matched if name in judges else 0,
-            )
-            for name, rule in sorted(rules.items())
-        ]
+        shown = self._snapshot
+        names, kept = dict(self._rulebook.bad_names), {shown.kept[name] for name in shown.rules.keys() & shown.kept}
         bad = [
             RuleStatus(names.get(path) or Path(path).name.removesuffix(".toml"), "", None, path, "\n".join(lines))
-            for path, lines in sorted(problems.items())
+            for path, lines in sorted(shown.problems.items())
+            if path not in kept
         ]
-        return good + bad
+        return [self._rule_status(rule, shown) for _, rule in sorted(shown.rules.items())] + bad
+
+    def _rule_status(self, rule: Rule, shown: Shown) -> RuleStatus:
+        judge, path = self._enforcement.judges.get(rule.name), shown.kept.get(rule.name, "")
+        problems = [*shown.problems.get(path, ()), *filter(None, [self._tracing.failed.get(rule.tracer)])]
+        return RuleStatus(
+            rule.name,
+            rule.tracer,
+            rule,
+            rule.source,
+            "\n".join(problems),
+            0 if judge is None else judge.matched,
+            kept=bool(path),
+        )
 
     def list_tracers(self) -> list[TracerStatus]:
         running, failed = self._tracing.running, self._tracing.failed
@@ -253,7 +287,7 @@ class Daemon:
         return listed
 
     def status(self) -> Status:
-        problems = [line for lines in self._snapshot[1].values() for line in lines]
+        problems = [line for lines in self._snapshot.problems.values() for line in lines]
         problems += self._tracing.failed.values()
         if self._acting.outbox.problem:
             problems.append(self._acting.outbox.problem)

@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from bpfd.errors import RuleError, RuleExistsError, RuleNotFoundError
 from bpfd.rules.check import Known
-from bpfd.rules.load import Loaded, load_directory, parse_rule, unknown_steps
+from bpfd.rules.directory import Directory
+from bpfd.rules.load import parse_rule, unknown_steps
 from bpfd.rules.model import Rule
 
 API = "api"
@@ -30,14 +31,19 @@ class Rulebook:
     def __init__(self, known: Known, rules_dir: Path, state_dir: Path) -> None:
         self._known = known
         self._rules_dir = rules_dir
+        self._directory = Directory(rules_dir, known)
         self._store = state_dir / "rules"
         self._from_api: dict[str, Rule] = {}
         self._from_files: dict[str, Rule] = {}
+        self._removed: dict[str, str] = {}
+        """Rules of the directory that were removed over the API: their texts, by name."""
         self._bad_stored: dict[str, tuple[str, ...]] = {}
         self.bad_names: dict[str, str] = {}
         """The names of rules of the API that became bad, by the path that `problems` has them under."""
         self.problems: dict[str, tuple[str, ...]] = {}
         """Bad files, by path, each with its problems as whole lines."""
+        self.kept: dict[str, str] = {}
+        """Rules in force although their file became bad: the file's path, by name."""
 
     def load(self) -> None:
         """Read the rules that the API left, and the directory. What is bad goes into `problems`; the rest is good.
@@ -47,21 +53,30 @@ class Rulebook:
         self._read_store()
         self.reload()
 
-    def reload(self) -> None:
-        """Read the directory again. A file that became bad keeps its last good rule, and is in `problems`."""
+    def reload(self, is_being_written: Callable[[str], bool] | None = None) -> None:
+        """Read the directory again. A file that became bad keeps its last good rule, and is in `problems`.
+
+        With `is_being_written`, files at those real paths stay as they were, and a rule that was removed stays away
+        until its file changes.
+        """
+        if is_being_written is None:
+            self._removed.clear()
         try:
-            loaded = load_directory(self._rules_dir, self._known)
+            loaded = self._directory.read(is_being_written) if is_being_written else self._directory.read()
         except RuleError as error:
-            loaded = Loaded((), {str(self._rules_dir): error.problems})
+            self._unreadable(error.problems)
+            return
         self._known = replace(self._known, definitions=loaded.definitions)
-        whole_directory_bad = str(self._rules_dir) in loaded.problems
-        kept = {
-            rule.name: rule
-            for rule in self._from_files.values()
-            if whole_directory_bad or rule.source in loaded.problems
-        }
-        self._from_files = {**kept, **{rule.name: rule for rule in loaded.rules}}
+        files = {rule.name: rule for rule in (*loaded.kept.values(), *loaded.rules)}
+        self._removed = {name: text for name, text in self._removed.items() if name in files}
+        self._from_files = {name: rule for name, rule in files.items() if self._removed.get(name) != rule.text}
+        self.kept = {rule.name: path for path, rule in loaded.kept.items() if rule.name in self._from_files}
         self.problems = {**self._bad_stored, **loaded.problems}
+
+    def _unreadable(self, problems: tuple[str, ...]) -> None:
+        """The directory is: what it held stays in force."""
+        self.problems = {**self._bad_stored, str(self._rules_dir): problems}
+        self.kept = {}
 
     @property
     def rules(self) -> Mapping[str, Rule]:
@@ -97,7 +112,8 @@ class Rulebook:
         self._forget_bad(rule.name)
 
     def remove(self, name: str, tracer: str) -> None:
-        """Remove a rule, one of the API that became bad too. One from the directory is gone until that is read again.
+        """Remove a rule, one of the API that became bad too. One from the directory is gone until its file changes, or
+        SIGHUP or a start has all of the directory read again.
 
         Raises `RuleNotFoundError`.
         """
@@ -111,7 +127,7 @@ class Rulebook:
         if tracer and rule.tracer != tracer:
             raise RuleNotFoundError([f'rule "{name}" belongs to tracer "{rule.tracer}", not "{tracer}"'])
         if name not in self._from_api:
-            del self._from_files[name]
+            self._removed[name] = self._from_files.pop(name).text
             return
         self._unlink(name)
         del self._from_api[name]
@@ -120,6 +136,7 @@ class Rulebook:
         """Raises `RuleError`."""
         try:
             self._path(name).unlink(missing_ok=True)
+            _sync_directory(self._store)
         except OSError as error:
             raise RuleError([f"{self._path(name)}: cannot be removed: {error.strerror}"]) from None
 
@@ -158,10 +175,20 @@ def _write_whole(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
+        _sync_directory(path.parent)
     except OSError:
         with contextlib.suppress(OSError):
             new.unlink()
         raise
+
+
+def _sync_directory(path: Path) -> None:
+    """Have the names in a directory on disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _private(path: str, flags: int) -> int:

@@ -12,7 +12,7 @@ from bpfd.errors import RuleError
 from bpfd.event import printable
 
 if TYPE_CHECKING:
-    from bpfd.rules.load import Loaded
+    from bpfd.rules.directory import Loaded
     from bpfd.rules.model import Rule
 
 
@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print warnings and a summary; fail with every problem of every file."""
-    from bpfd.rules.load import load_directory, load_file
+    from bpfd.rules.directory import load_directory, load_file
 
     names = known(settings_of(args))
     loaded: list[Loaded] = []

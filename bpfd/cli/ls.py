@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json([_as_dict(rule) for rule in rules])
     else:
-        header = ("NAME", "TRACER", "RUNTIMES", "FILTERS", "ACTIONS", "MATCHED", "STATE")
+        header = ("NAME", "TRACER", "RUNTIMES", "FILTERS", "ACTIONS", "SEVERITY", "MATCHED", "STATE")
         print_table(header, (_row(rule) for rule in rules))
     return 0
 
@@ -33,17 +33,16 @@ def run(args: argparse.Namespace) -> int:
 def _row(status: bpfd_pb2.RuleStatus) -> tuple[str, ...]:
     rule = status.rule
     filters = (f"{field}={','.join(rule.filter_events[field].values)}" for field in sorted(rule.filter_events))
-    state = _state(status)
-    if status.problem:
-        state = f"{state}: {' | '.join(status.problem.splitlines())}"
+    remarks = [*status.problem.splitlines(), *status.warnings]
     return (
         status.name,
         status.tracer,
         ",".join(rule.container_runtimes),
         shorten(" ".join(filters), _FILTER_WIDTH),
         ",".join(rule.actions),
+        status.severity,
         str(status.matched),
-        state,
+        state(status) + (f": {' | '.join(remarks)}" if remarks else ""),
     )
 
 
@@ -55,14 +54,23 @@ def _as_dict(status: bpfd_pb2.RuleStatus) -> dict[str, Any]:
         "containerRuntimes": list(rule.container_runtimes),
         "filterEvents": {field: list(rule.filter_events[field].values) for field in sorted(rule.filter_events)},
         "actions": list(rule.actions),
+        "severity": status.severity,
         "matched": status.matched,
-        "state": _state(status),
+        "state": state(status),
         "problem": status.problem,
+        "warnings": list(status.warnings),
         "source": status.source,
     }
 
 
-def _state(status: bpfd_pb2.RuleStatus) -> str:
+def state(status: bpfd_pb2.RuleStatus) -> str:
+    """One word or two. `kept`: the file is bad, its last good version is in force."""
     if not status.HasField("rule"):
         return "bad"
-    return "not running" if status.problem else "ok"
+    if status.kept:
+        return "kept"
+    if status.disabled:
+        return "disabled"
+    if status.problem:
+        return "not running"
+    return "observe" if status.observe else "ok"

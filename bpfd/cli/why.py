@@ -70,7 +70,7 @@ def _remarks(rule: Rule) -> str:
 
 def _rules(wanted: str | None, directory: Path, names: Known) -> list[Rule]:
     """The rules to judge by. Raises RuleError: there is none, or it is bad."""
-    from bpfd.rules.load import load_directory, load_file
+    from bpfd.rules.directory import load_directory, load_file
     from bpfd.rules.nearest import hint, quoted
 
     if wanted is not None and (wanted.endswith(".toml") or "/" in wanted):

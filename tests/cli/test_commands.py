@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -73,26 +74,38 @@ def test_rm_removes_each_name_and_fails_for_unknown_ones(bpfd: Bpfd, control: Fa
 
 
 def test_ls_prints_a_table_that_begins_with_name_and_tracer(bpfd: Bpfd, control: FakeControl, tmp_path: Path) -> None:
-    assert bpfd("ls") == "NAME  TRACER  RUNTIMES  FILTERS  ACTIONS  MATCHED  STATE\n"
+    assert bpfd("ls") == "NAME  TRACER  RUNTIMES  FILTERS  ACTIONS  SEVERITY  MATCHED  STATE\n"
     bpfd("create", write(tmp_path / "a.toml", RULE))
     control.bad.append(RuleStatus("b\n\x1b", "", None, "/r/b.toml", problem="/b.toml:1: bad\n/b.toml:2: worse"))
-    control.bad.append(RuleStatus("c", "exec", control.rules["shadow"], "/r/c.toml", problem="exec: no tracefs"))
+    rule = control.rules["shadow"]
+    control.bad.append(RuleStatus("c", "exec", rule, "/r/c.toml", problem="exec: no tracefs"))
+    control.bad.append(RuleStatus("d", "open", rule, "/r/d.toml", problem="/d.toml:1: bad", kept=True))
+    control.bad.append(RuleStatus("e", "open", dataclasses.replace(rule, enabled=False), "/r/e.toml"))
+    observing = dataclasses.replace(rule, mode="observe", severity="critical", warnings=("/f.toml:3: warning: odd",))
+    control.bad.append(RuleStatus("f", "open", observing, "/r/f.toml"))
+    of = "open    -         filename=/etc/shadow  kill     notice  "
     assert bpfd("ls").splitlines() == [
-        "NAME     TRACER  RUNTIMES  FILTERS               ACTIONS  MATCHED  STATE",
-        "shadow   open    -         filename=/etc/shadow  kill     3        ok",
-        "b\\n\\x1b  -       -         -                     -        0        bad: /b.toml:1: bad | /b.toml:2: worse",
-        "c        exec    -         filename=/etc/shadow  kill     0        not running: exec: no tracefs",
+        "NAME     TRACER  RUNTIMES  FILTERS               ACTIONS  SEVERITY  MATCHED  STATE",
+        f"shadow   {of}  3        ok",
+        "b\\n\\x1b  -       -         -                     -        -         0        "
+        "bad: /b.toml:1: bad | /b.toml:2: worse",
+        f"c        {of.replace('open', 'exec')}  0        not running: exec: no tracefs",
+        f"d        {of}  0        kept: /d.toml:1: bad",
+        f"e        {of}  0        disabled",
+        f"f        {of.replace('notice  ', 'critical')}  0        observe: /f.toml:3: warning: odd",
     ]
-    shadow, bad, _ = json.loads(bpfd("ls", "--json"))
+    shadow, bad, *_ = json.loads(bpfd("ls", "--json"))
     assert shadow == {
         "name": "shadow",
         "tracer": "open",
         "containerRuntimes": [],
         "filterEvents": {"filename": ["/etc/shadow"]},
         "actions": ["kill"],
+        "severity": "notice",
         "matched": 3,
         "state": "ok",
         "problem": "",
+        "warnings": [],
         "source": str(tmp_path / "a.toml"),
     }
     assert (bad["name"], bad["state"]) == ("b\n\x1b", "bad")
@@ -147,11 +160,27 @@ def test_status_shows_every_loss_and_problem(bpfd: Bpfd) -> None:
         "COUNTER     COUNT",
         "trace.lost  5",
         "",
+        "rules: none",
+        "",
         "problems:",
         "  rules/x.toml: bad",
     ]
     status = json.loads(bpfd("status", "--json"))
     assert (status["counters"], status["tracers"][0]["lost"]) == ({"trace.lost": 5}, 1)
+
+
+def test_status_counts_the_rules_and_shows_what_lint_says_of_them(
+    bpfd: Bpfd, control: FakeControl, tmp_path: Path
+) -> None:
+    bpfd("create", write(tmp_path / "a.toml", RULE))
+    odd = dataclasses.replace(control.rules["shadow"], warnings=("/b.toml:3: warning: odd\x1b",))
+    control.bad.append(RuleStatus("b", "open", odd, "/b.toml"))
+    control.bad.append(RuleStatus("c", "", None, "/c.toml", problem="bad"))
+    said = bpfd("status").splitlines()
+    assert "rules: 1 bad, 2 ok" in said
+    assert said[-2:] == ["warnings:", "  /b.toml:3: warning: odd\\x1b"]
+    status = json.loads(bpfd("status", "--json"))
+    assert (status["rules"], status["warnings"]) == ({"ok": 2, "bad": 1}, ["/b.toml:3: warning: odd\x1b"])
 
 
 def test_trace_prints_the_daemons_json(bpfd: Bpfd, control: FakeControl) -> None:

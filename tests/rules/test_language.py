@@ -10,7 +10,8 @@ from bpfd.errors import RuleError
 from bpfd.event import Container, Event
 from bpfd.rules import model, predicate
 from bpfd.rules.check import Known
-from bpfd.rules.load import load_directory, load_file, parse_rule
+from bpfd.rules.directory import load_directory, load_file
+from bpfd.rules.load import parse_rule
 from bpfd.rules.model import Count, Rule, Sequence
 
 EVENT = Event(

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from bpfd.errors import RuleError
 from bpfd.rules import fields, model
 from bpfd.rules.check import Known
-from bpfd.rules.load import LARGEST, load_directory, parse_rule
+from bpfd.rules.directory import load_directory
+from bpfd.rules.load import LARGEST, parse_rule
 from bpfd.rules.model import RUNTIMES, All, Any, Rule
 
 SEED = """\
