@@ -113,8 +113,8 @@ class Directory:
         return rules
 
     def _make_rule(self, path: str, file: _File) -> None:
-        if file.known is self._definitions:
-            return
+        if file.known is self._definitions and not file.rule_problems:
+            return  # what was wrong may be right by now: the kernel has another tracepoint, say
         known = replace(self._known, definitions=self._definitions)
         file.known, file.rule_problems = self._definitions, ()
         try:

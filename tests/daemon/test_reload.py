@@ -11,6 +11,9 @@ import pytest
 from tests.daemon.running import RunningDaemon, open_rule, opened, until
 from tests.daemon.test_rules import touch
 
+pytestmark = pytest.mark.serial
+"""A second is promised, on a machine that does something else beside."""
+
 BAD = 'tracer = "opne"\n'
 
 
