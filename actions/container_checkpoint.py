@@ -75,7 +75,7 @@ def _check(found: DockerContainer, answer: Response) -> None:
         raise TargetGoneError(f"{name}: it has gone")
     if answer.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.NOT_IMPLEMENTED}:
         raise ActionError(f"docker: {name}: the engine makes no checkpoints; start dockerd with --experimental")
-    hint = "; install criu on the engine's machine" if "criu" in said.lower() else ""
+    hint = "; install criu on the engine's machine" if "criu" in said and "not found" in said else ""
     raise ActionError(f"docker: {name}: {said}{hint}")
 
 

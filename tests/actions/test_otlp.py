@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
@@ -13,6 +16,7 @@ from bpfd.actions.otlp import Otlp
 from bpfd.alert import Alert
 from bpfd.errors import ActionError, RejectedError
 from bpfd.rules.model import SEVERITIES
+from tests.actions.collector import collector
 from tests.actions.receivers import HttpReceiver, answer
 
 
@@ -41,6 +45,26 @@ def test_a_collector_reads_the_alert_as_a_log_record(http: HttpReceiver, alert: 
     assert attributes["container.id"] == alert.event.container.id
     assert attributes["bpfd.data.filename"].startswith('/etc/"<!channel>')
     assert "\n" not in record.body.string_value
+
+
+def test_a_real_collector_takes_the_alert_and_passes_it_on(http: HttpReceiver, alert: Alert, tmp_path: Path) -> None:
+    http.reply = answer("200 OK", b"", "Content-Type: application/x-protobuf\r\n")
+    with collector(tmp_path, http.url) as url:
+        Otlp({"url": url}).send(replace(alert, severity="critical"))
+        deadline = time.monotonic() + 20
+        while not http.requests:
+            assert time.monotonic() < deadline, (tmp_path / "collector.log").read_text()
+            time.sleep(0.02)
+    [request] = http.requests
+    body = gzip.decompress(request.body) if request.headers.get("content-encoding") == "gzip" else request.body
+    logs = ExportLogsServiceRequest.FromString(body).resource_logs[0]
+    record = logs.scope_logs[0].log_records[0]
+    attributes = {a.key: a.value.string_value for a in record.attributes}
+    assert record.time_unix_nano == alert.event.time
+    assert (record.severity_number, record.severity_text) == (18, "critical")
+    assert attributes["bpfd.alert.id"] == alert.id
+    assert attributes["bpfd.data.filename"].startswith('/etc/"<!channel>')
+    assert {a.key for a in logs.resource.attributes} >= {"service.name", "host.name"}
 
 
 def test_every_severity_of_a_rule_has_its_number(http: HttpReceiver, alert: Alert) -> None:
