@@ -13,11 +13,13 @@ import pytest
 
 from bpfd import Event, plugins
 from bpfd.cli import main as cli
+from bpfd.counters import Counters
 from bpfd.plugins import load_plugins
+from bpfd.respond import Actions
 from bpfd.rules.check import Known
 from bpfd.rules.fields import OWN
 from bpfd.rules.load import parse_rule
-from bpfd.settings import Settings, parse
+from bpfd.settings import Settings, load, parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -83,6 +85,26 @@ def test_the_readmes_configuration_is_one() -> None:
     slack = load_plugins().actions[table["type"]]
     assert set(table) - {"type"} <= set(slack.settings)
     slack({**table, "token_env": "PATH", "type": "slack"}).close()
+
+
+def test_the_example_of_a_configuration_starts_every_action_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ROOT / "contrib" / "bpfd.toml"
+    for name in re.findall(r'_env = "(\w+)"', path.read_text()):
+        monkeypatch.setenv(name, "https://pager.example.org/x" if name.endswith("_URL") else "secret")
+    (tmp_path / "secret").write_text("secret")
+    settings = load(path)
+    tables = {name: dict(table) for name, table in settings.actions.items()}
+    for table in tables.values():  # what is of this machine
+        table |= {key: str(tmp_path / "secret") for key in table if key.endswith("_file")}
+    tables["metrics"]["listen"] = "127.0.0.1:0"
+    actions = Actions(load_plugins().actions, tables, Counters(), 10)
+    try:
+        assert set(actions.names()) >= {*tables, *settings.default_actions}
+    finally:
+        actions.stop(2)
+    assert len({table["type"] for table in tables.values()}) < len(tables)
 
 
 def test_the_readme_names_the_fields_of_every_event() -> None:
