@@ -1,4 +1,4 @@
-"""What this machine must have for the daemon to run."""
+"""What this machine must have for BPF tracers to run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ INIT_PID_NAMESPACE = 0xEFFFFFFC
 """The inode of the machine's own pid namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h)."""
 
 
-def check() -> None:
-    """Raises `KernelError`, one line, for the first thing that is missing. Mounts tracefs if it is not mounted."""
+def check(command: str = "bpfd daemon") -> None:
+    """Raises `KernelError`, a line, for the first thing that `command` misses. Mounts tracefs if it is not mounted."""
     if os.geteuid() != 0:
-        raise KernelError("bpfd daemon must run as root: it loads BPF programs; run it with sudo")
+        raise KernelError(f"{command} must run as root: it loads BPF programs; run it with sudo")
     if os.stat("/proc/self/ns/pid").st_ino != INIT_PID_NAMESPACE:
-        raise KernelError("bpfd daemon must see the machine's own process ids; run its container with --pid=host")
+        raise KernelError(f"{command} must see the machine's own process ids; run its container with --pid=host")
     if not headers.BTF.exists():
         raise KernelError(f"{headers.BTF}: this kernel has no BTF; run a kernel with CONFIG_DEBUG_INFO_BTF=y")
     probes.tracefs()

@@ -13,7 +13,7 @@ from bpfd.containers.docker import DockerWatch
 from bpfd.containers.index import ContainerIndex
 from bpfd.counters import Counters
 from bpfd.enforcement import DeliverTo, Enforcement
-from bpfd.event import Event
+from bpfd.event import NOT_FOUND, Event
 from bpfd.kernel import headers, program
 from bpfd.kernel.program import Build, Program
 from bpfd.pipeline import Clock, Pipeline, Source
@@ -44,11 +44,11 @@ class Watching:
         self.index: ContainerIndex | None = None
         """The containers, once they are followed."""
         self._closing = ExitStack()
+        self._closing.callback(self.pipeline.stop)
 
     def start(self) -> None:
         """Begin to read what tracers send."""
         self.pipeline.start()
-        self._closing.callback(self.pipeline.stop)
         self._counters.watch("events.queue_full", lambda: self.pipeline.queue_lost)
         self._closing.callback(self._close_index)  # after the tracers, whose last events it names
         self._closing.callback(self.tracing.close)
@@ -72,6 +72,23 @@ class Watching:
             watcher = pool.submit(program.load, watch.SPEC, build)
             self.tracing.want(wanted)
             self._follow(watcher.result(), index, hierarchy.hierarchy_id)
+
+    def narrow_to(self, container_id: str) -> None:
+        """Tell the kernel that all other containers are the host, so that a rule for containers leaves them out there.
+
+        It is told runtimes only, so what else a rule says of the container is for Python. Call it before rules are in
+        force.
+        """
+        index, set_scope = self.index, self.tracing.set_scope
+        assert index is not None
+
+        def tell(cgroup_id: int, runtime: str | None) -> None:
+            other = runtime is not None and index.lookup(cgroup_id).id != container_id
+            set_scope(cgroup_id, NOT_FOUND if other else runtime)
+
+        index.on_scope = tell
+        for cgroup_id, runtime in index.known().items():
+            tell(cgroup_id, runtime)
 
     def _follow(self, watcher: Program, index: ContainerIndex, hierarchy_id: int) -> None:
         source = Source("cgroups", watcher.ring, watch.make_taker(index, hierarchy_id), first=True)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from bpfd.cli.daemon_client import connect
 from bpfd.control import ActionStatus, TracerStatus
-from bpfd.errors import ApiError
+from bpfd.errors import ApiError, BpfdError
 from bpfd.event import printable
 from bpfd.plugin import one_line
 
 if TYPE_CHECKING:
     from bpfd.api.client import Client
     from bpfd.catalogue import Catalogue
+    from bpfd.plugin import AnyTracer
     from bpfd.plugins import Plugins
 
 
@@ -40,6 +41,14 @@ def tracers() -> list[TracerStatus]:
         TracerStatus(name, one_line(tracer), tracer.fields, getattr(tracer, "probes", ()), "not loaded")
         for name, tracer in sorted(_plugins().tracers.items())
     ]
+
+
+def tracer(name: str) -> type[AnyTracer]:
+    """The tracer of that name. Raises BpfdError if there is none. Plugins that were left out are named on stderr."""
+    known = catalogue()
+    if problem := known.problem(name):
+        raise BpfdError(problem)
+    return known[name]
 
 
 def actions() -> list[ActionStatus]:

@@ -8,15 +8,16 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from bpfd.cli import actions, check, create, daemon, ls, rm, status, trace, tracers, version, why
+from bpfd.cli import actions, check, create, daemon, ls, rm, run_, status, trace, tracers, version, why
 from bpfd.cli.command import Commands, Parser, add_common_flags
 from bpfd.errors import BpfdError, UsageError
 from bpfd.event import printable
 
-_COMMANDS = (create, daemon, ls, rm, trace, tracers, actions, status, version, check, why)
+_COMMANDS = (create, daemon, ls, rm, trace, tracers, actions, status, version, check, why, run_)
 
 _LONG_FLAGS = frozenset(
-    {"config", "debug", "grpc-addr", "help", "json", "replace", "rule", "rules-dir", "strict", "tracer"}
+    "command config container count csv debug for grpc-addr help json pid replace rule rules-dir strict tracer "
+    "where".split()
 )
 
 

@@ -82,6 +82,12 @@ class ContainerIndex:
                 if cgroup_id not in self._late and cgroup_id not in self._unclaimed
             }
 
+    def ids(self) -> frozenset[str]:
+        """The ids of all containers that have a cgroup now. Any thread."""
+        with self._lock:
+            named = [container for cgroup_id, container in self._named.items() if cgroup_id not in self._late]
+        return frozenset(container.id for container in named if container.id)
+
     def scan(self) -> None:
         """Learn of every cgroup that exists. Call it once `created` and `removed` are being called."""
         for cgroup_id, path in self._tree.scan():

@@ -90,12 +90,15 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
 
 
 def link_steps(kinds: Any, bpf: Any) -> None:
-    """Load the programs that others call as their tails, and put each where it is called from."""
+    """Load the programs that others call as their tails, and put each where it is called from.
+
+    bcc has attached the probes by now. The step that emits comes last, so that no event leaves before it can be filled.
+    """
     table = bpf[b"bpfd_steps"]
     library = sys.modules["bcc"].libbcc.lib
     library.bpf_function_name.restype = ctypes.c_char_p
     present = {library.bpf_function_name(bpf.module, n) for n in range(library.bpf_num_functions(bpf.module))}
-    for number, name in enumerate(STEPS):
+    for number, name in reversed(list(enumerate(STEPS))):
         if name in present:
             function = bpf.load_func(name, kinds.TRACEPOINT)
             table[ctypes.c_int(number)] = ctypes.c_int(function.fd)

@@ -8,15 +8,17 @@ import errno
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bpfd.event import Event
+from bpfd.kernel.program import Build
 from bpfd.rules import model
 from bpfd.rules.model import All, Not
-from bpfd.tracers.open import flags_text
+from bpfd.tracers.open import OpenTracer, flags_text
 from tests.kernel.conftest import Bench
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of the system calls are x86-64's")
@@ -340,3 +342,24 @@ def bound(source: Path, target: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", str(target)], check=True)
+
+
+def test_events_of_the_moment_in_which_the_program_is_loaded_are_whole(build: Build, folder: Path) -> None:
+    """The probes are attached before all that they call is in place."""
+    (folder / "file").write_text("")
+    code = "import os\nwhile True: os.close(os.open('file', os.O_RDONLY | os.O_CLOEXEC))"
+    busy = subprocess.Popen([sys.executable, "-c", code], cwd=folder)
+    try:
+        bench = Bench(OpenTracer, build)
+        try:
+            events = [event for event, _, _ in bench.records() if event.pid == busy.pid]
+        finally:
+            bench.close()
+    finally:
+        busy.kill()
+        busy.wait()
+    opened = [event for event in events if event.data["filename"] == "file"]
+    assert len(opened) > 100
+    assert {(event.data["path"], event.data["flags"]) for event in opened} == {
+        (str(folder / "file"), "O_RDONLY|O_CLOEXEC")
+    }
