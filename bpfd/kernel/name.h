@@ -6,20 +6,15 @@
  * The name is joined to the directory that it starts from, and not followed: what is a symbolic link stays one, and
  * `.` and `..` are for Python to take out (bpfd/tracers/names.py).
  */
+#include "descriptor.h"
 #include "path.h"
 
 #define BPFD_AT_FDCWD -100
 
-/* The file behind a descriptor of the current process. */
+/* The path of the file behind a descriptor of the current process. */
 static __always_inline bool bpfd_file_of(int descriptor, struct path *path) {
-  struct fdtable *table = bpf_get_current_task_btf()->files->fdt;
-  struct file **open_files = table->fd, *file = 0;
-  if ((u32)descriptor >= table->max_fds)
-    return false; /* what lies behind the table is no file */
-  bpfd_read(file, open_files[descriptor]);
-  if (!file)
-    return false;
-  return !bpfd_read(*path, file->f_path);
+  struct file *file = bpfd_open_file(descriptor);
+  return file && !bpfd_read(*path, file->f_path);
 }
 
 /* The directory that a name with this first character starts from: the root that the process has (chroot), or the
