@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from bpfd.hookspecs import hookimpl
 from bpfd.plugin import AnyTracer, TracerFamily
+from bpfd.tracers.bind import BindTracer
 from bpfd.tracers.chargen import ChargenTracer
 from bpfd.tracers.exec import ExecTracer
+from bpfd.tracers.listen import ListenTracer
 from bpfd.tracers.mkdir import MkdirTracer
 from bpfd.tracers.open import OpenTracer
 from bpfd.tracers.process import ProcessTracer
@@ -14,6 +16,7 @@ from bpfd.tracers.rename import RenameTracer
 from bpfd.tracers.setns import SetnsTracer
 from bpfd.tracers.setuid import SetuidTracer
 from bpfd.tracers.syscall import Syscalls
+from bpfd.tracers.tcpaccept import TcpAcceptTracer
 from bpfd.tracers.ticker import TickerTracer
 from bpfd.tracers.tracepoint import Tracepoints
 from bpfd.tracers.unlink import UnlinkTracer
@@ -22,8 +25,10 @@ from bpfd.tracers.unlink import UnlinkTracer
 @hookimpl
 def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
     return [
+        BindTracer,
         ChargenTracer,
         ExecTracer,
+        ListenTracer,
         MkdirTracer,
         OpenTracer,
         ProcessTracer,
@@ -31,6 +36,7 @@ def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
         RenameTracer,
         SetnsTracer,
         SetuidTracer,
+        TcpAcceptTracer,
         TickerTracer,
         UnlinkTracer,
         Syscalls,

@@ -18,7 +18,7 @@ class BindTracer(BPFTracer):
 
     name = "bind"
     fields = (
-        Field("addr", "the address; 0.0.0.0 or :: is every one", type="address", example="0.0.0.0"),
+        Field("addr", "the address; 0.0.0.0 or :: is every one", type="address", example="127.0.0.1"),
         Field("port", "the port; on success the real one", type="u64", example="8080"),
         Field("protocol", "tcp, udp or mptcp", length=8, example="tcp"),
     )

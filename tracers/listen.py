@@ -17,7 +17,7 @@ class ListenTracer(BPFTracer):
 
     name = "listen"
     fields = (
-        Field("addr", "the address; 0.0.0.0 or :: is every one", type="address", example="0.0.0.0"),
+        Field("addr", "the address; 0.0.0.0 or :: is every one", type="address", example="127.0.0.1"),
         Field("port", "the port", type="u64", example="8080"),
         Field("protocol", "tcp or mptcp; udp, which fails", length=8, example="tcp"),
         Field(

@@ -6,6 +6,7 @@
 
 #define BPFD_AF_INET 2
 #define BPFD_AF_INET6 10
+#define BPFD_SOCK_RAW 3
 #define BPFD_TCP 6
 #define BPFD_UDP 17
 #define BPFD_MPTCP 262
@@ -42,9 +43,12 @@ static __always_inline struct sock *bpfd_inet_socket_of(int descriptor) {
   return family == BPFD_AF_INET || family == BPFD_AF_INET6 ? sk : 0;
 }
 
+/* The protocol of a socket that has ports; of a raw one, which names a protocol and has none, 0. */
 static __always_inline u16 bpfd_protocol_of(struct sock *sk) {
-  u16 protocol = 0;
-  bpfd_read(protocol, sk->sk_protocol);
+  u16 protocol = 0, type = 0;
+  bpfd_read(type, sk->sk_type);
+  if (type != BPFD_SOCK_RAW)
+    bpfd_read(protocol, sk->sk_protocol);
   return protocol;
 }
 

@@ -1,78 +1,39 @@
-"""What the tracers cost the calls that they trace, by the kernel's own count and by what a loop still gets done."""
+"""What thousands of rules cost a call, by the kernel's own count and by what a loop still gets done."""
 
 from __future__ import annotations
 
-import os
 import shutil
+import statistics
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from bpfd.kernel import headers, image, program
-from bpfd.kernel.program import Build, Program, Spec
-from bpfd.plugin import BPFTracer
-from bpfd.rules import plan
+from bpfd.kernel.program import Program
 from bpfd.rules.model import All, Condition, Test
-from bpfd.tracers.exec import ExecTracer
 from bpfd.tracers.open import OpenTracer
-from tests.bench.machine import LONG, SHORT, interleaved, kernel_counting, load_program, never_rules, opens_per_second
+from tests.bench.machine import LONG, kernel_counting, load_program, never_rules, opens_per_second
 from tests.bench.table import Table
+from tests.bench.tracer_cost import loaded
 
 REPEATS = 5
 
 
-@contextmanager
-def loaded(tracer: type[BPFTracer], conditions: list[Condition]) -> Iterator[Program]:
-    """A tracer's program with rules in force, without a daemon; its ring fills and overflows."""
-    with tempfile.TemporaryDirectory(prefix="bpfd-bench-") as cache:
-        build = Build(headers.ensure(Path(cache)), self_pid=os.getpid())
-        spec = Spec(tracer.name, tracer.program, tracer.fields, tracer.probes, tracer.ring_bytes)
-        running = program.load(spec, build)
-    try:
-        running.judge_by(image.lay_out(plan.make(conditions, tracer.fields), tracer.fields, 1))
-        yield running
-    finally:
-        running.close()
+def measure(table: Table) -> None:
+    with load_program() as load:
+        loop_speed(table, load)
 
 
-def ns_per_call(running: Program, load: Callable[[], object]) -> float:
-    """The kernel's run_time_ns / run_cnt over `load`."""
+def ns_per_probe(running: Program, load: Path) -> float:
+    """The kernel's run_time_ns / run_cnt while the loop runs."""
     with kernel_counting():
         time_before, calls_before = running.run_time()
-        load()
+        opens_per_second(load, LONG)
         time_after, calls_after = running.run_time()
     return (time_after - time_before) / max(calls_after - calls_before, 1)
 
 
-def run_execs() -> None:
-    for _ in range(200):
-        subprocess.run(["/bin/true"], check=True)
-
-
-def measure(table: Table) -> None:
-    with load_program() as load:
-        per_call(table, load)
-        loop_speed(table, load)
-
-
-def never(tracer: type[BPFTracer], count: int = 1) -> list[Condition]:
+def never(count: int = 1) -> list[Condition]:
     return [Test("filename", "contains", (name,)) for name in never_rules(count)]
-
-
-def per_call(table: Table, load: Path) -> None:
-    table.section("Nanoseconds a call inside the kernel (run_time_ns / run_cnt, of which about 55 are the counting)")
-    loads: dict[type[BPFTracer], Callable[[], object]] = {
-        OpenTracer: lambda: opens_per_second(load, SHORT),
-        ExecTracer: run_execs,
-    }
-    for tracer, run in loads.items():
-        for name, conditions in (("a rule that never matches", never(tracer)), ("every event matched", [All()])):
-            with loaded(tracer, conditions) as running:
-                found = interleaved({"": lambda r=running, f=run: ns_per_call(r, f)}, REPEATS)  # type: ignore[misc]
-            table.row(f"{tracer.name}, {name}", f"{found['']:.0f} ns")
 
 
 def loop_speed(table: Table, load: Path) -> None:
@@ -81,16 +42,14 @@ def loop_speed(table: Table, load: Path) -> None:
     kept: dict[str, list[float]] = {}
     costs: dict[str, float] = {}
     cases: dict[str, list[Condition]] = {
-        "1 rule that never matches": never(OpenTracer),
-        "100 rules that never match": never(OpenTracer, 100),
-        "10,000 rules that never match": never(OpenTracer, 10_000),
+        "1 rule that never matches": never(),
+        "100 rules that never match": never(100),
+        "10,000 rules that never match": never(10_000),
         "every event matched": [All()],
     }
     for name, conditions in cases.items():
         with loaded(OpenTracer, conditions) as running:
-            costs[name] = interleaved(
-                {"": lambda r=running: ns_per_call(r, lambda: opens_per_second(load, LONG))}, REPEATS
-            )[""]  # type: ignore[misc]
+            costs[name] = statistics.median(ns_per_probe(running, load) for _ in range(REPEATS))
     for _ in range(REPEATS):
         bare.append(opens_per_second(load, LONG))
         for name, conditions in cases.items():

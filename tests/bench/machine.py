@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-import statistics
 import string
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,12 +51,3 @@ def never_rules(count: int, seed: int = 1) -> list[str]:
         return "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(low, high)))
 
     return [f"/{word(6, 20)}/{word(8, 8)}" for _ in range(count)]
-
-
-def interleaved(measures: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """The median of each measure, taken in turns, so that a slow minute of the machine hits all alike."""
-    found: dict[str, list[float]] = {name: [] for name in measures}
-    for _ in range(repeats):
-        for name, measure in measures.items():
-            found[name].append(measure())
-    return {name: statistics.median(values) for name, values in found.items()}

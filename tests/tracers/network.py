@@ -1,0 +1,67 @@
+"""Traffic of programs in a network namespace of their own, and what a tracer saw of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+from bpfd.event import Event
+from tests.kernel.conftest import Bench
+
+BEGINNING = """
+import contextlib, errno, json, os, socket, struct, subprocess, sys, threading, time
+V4, V6, TCP, UDP = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM, socket.SOCK_DGRAM
+
+def listening(family, address, port=0, backlog=8):
+    made = socket.socket(family, TCP)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((address, port))
+    made.listen(backlog)
+    return made, made.getsockname()[1]
+
+def say(value):
+    print(json.dumps(value), flush=True)
+
+def failing(function, *arguments):
+    try:
+        function(*arguments)
+    except OSError as error:
+        return -error.errno
+    return 0
+"""
+"""What every program of `run` begins with."""
+
+FAMILIES = (("AF_INET", "127.0.0.1"), ("AF_INET6", "::1"), ("AF_INET6", "::ffff:127.0.0.1"))
+"""A socket's family and an address of this machine: the last is IPv4 on a socket of both."""
+
+
+class Ran(NamedTuple):
+    """A program that has ended."""
+
+    pid: int
+    said: Any
+
+
+def run(code: str, *arguments: str, within_s: float = 30.0) -> Ran:
+    """Run Python `code` in a new network namespace, where nothing but the loopback device is, and wait for its end."""
+    words = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    process = subprocess.Popen([*words, sys.executable, "-Ic", BEGINNING + code, *arguments], stdout=subprocess.PIPE)
+    try:
+        said, _ = process.communicate(timeout=within_s)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, code
+    return Ran(process.pid, json.loads(said) if said else None)
+
+
+def events_of(bench: Bench, pid: int) -> list[Event]:
+    """What was seen of a process that has ended, oldest first: it was in the ring before its calls were back."""
+    return sorted((event for event, _ in bench.events() if event.pid == pid), key=lambda event: event.time)
+
+
+def shown(address: str) -> str:
+    """An address as events show it."""
+    return address.removeprefix("::ffff:")
