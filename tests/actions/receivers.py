@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,26 @@ class HttpReceiver:
 def answer(status: str, body: bytes = b"", headers: str = "") -> bytes:
     """An HTTP answer."""
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+def hang(client: socket.socket) -> None:
+    """Say nothing until the client goes away."""
+    client.recv(1)
+
+
+def drip(client: socket.socket) -> None:
+    """Answer a letter at a time, without an end."""
+    client.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+    while True:
+        client.sendall(b"x")
+        time.sleep(0.01)
+
+
+def flood(client: socket.socket) -> None:
+    """Answer as much as the client reads."""
+    client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        client.sendall(b"x" * 65536)
 
 
 @contextmanager

@@ -11,24 +11,7 @@ import pytest
 
 from bpfd.actions.http import Poster, retry_after_s
 from bpfd.errors import ActionError, RejectedError, RetryLaterError
-from tests.actions.receivers import HttpReceiver, answer
-
-
-def hang(client: socket.socket) -> None:
-    client.recv(1)
-
-
-def drip(client: socket.socket) -> None:
-    client.sendall(b"HTTP/1.1 200 OK\r\nX: ")
-    while True:
-        client.sendall(b"x")
-        time.sleep(0.01)
-
-
-def flood(client: socket.socket) -> None:
-    client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-    while True:
-        client.sendall(b"x" * 65536)
+from tests.actions.receivers import HttpReceiver, answer, drip, flood, hang
 
 
 def post(http: HttpReceiver, timeout_s: float = 5) -> None:
