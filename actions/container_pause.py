@@ -19,6 +19,7 @@ class ContainerPause(ContainerAction):
 
     name = "container_pause"
     settings = {**ContainerAction.settings, "for": "how long, also over a restart of the daemon; left out: for ever"}
+    per_rule = ("for",)
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)

@@ -40,6 +40,7 @@ class Email(Action):
         "to": "a list of addresses",
         "timeout": "how long one step of sending may take; 10s",
     }
+    per_rule = ("to",)
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._host = options.text(settings, "host")

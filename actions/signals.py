@@ -18,6 +18,7 @@ class SignalAction(Action):
 
     responds = True
     settings = {"tree": "whether the signal goes to all descendants of the process too; false"}
+    per_rule = ("tree",)
     number: ClassVar[signal.Signals]
 
     def __init__(self, settings: Mapping[str, Any]) -> None:

@@ -45,6 +45,7 @@ class Slack(Action):
         "api": "the base of Slack's web API; https://slack.com/api",
         "timeout": "how long one post may take; 10s",
     }
+    per_rule = ("channel", "thread")
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         webhook, token = options.secret(settings, "webhook"), options.secret(settings, "token")

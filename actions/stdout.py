@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bpfd import options
+from bpfd.alert import Alert
 from bpfd.errors import ActionError
-from bpfd.event import Event
+from bpfd.event import Event, printable
 from bpfd.format import line
 from bpfd.plugin import Action
 
@@ -41,6 +42,17 @@ class Stdout(Action):
         else:
             lines = [line(event, self._color).encode("utf-8", "backslashreplace") for event in events]
         text = b"\n".join(lines) + b"\n"
+        self._write(b"\n" + text if self._torn else text)
+
+    def send(self, alert: Alert) -> None:
+        """Print what there is to say of several events, or of one and those before it: the event, and `alert`."""
+        if self._json:
+            text = alert.to_json()
+        else:
+            shown = [f"  before: {line(event)}" for event in alert.context]
+            said = f": {printable(alert.text)}" if alert.text else ""
+            text = "\n".join([f"{line(alert.event, self._color)}{said}", *shown]).encode("utf-8", "backslashreplace")
+        text += b"\n"
         self._write(b"\n" + text if self._torn else text)
 
     def _write(self, text: bytes) -> None:

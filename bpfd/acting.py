@@ -33,8 +33,12 @@ class Acting:
         observes: Callable[[str], bool] = lambda rule: False,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         protected: tuple[str, ...] = (),
+        own: Callable[[str, str], Mapping[str, Any]] = lambda rule, action: {},
+        names: Callable[[str], tuple[str, ...]] = lambda rule: (),
+        default_actions: tuple[str, ...] = (),
     ) -> None:
         """Make and start everything; arguments as of `Actions` and `Guard`. What a run before left is gone on with.
+        `default_actions` tell of what was not done for a rule that names no notifier.
 
         Raises `SettingsError` with all that is wrong in `tables`; then nothing is left running.
         """
@@ -52,9 +56,12 @@ class Acting:
                 limits,
                 protected,
                 observes,
-                self.undoer.later,
+                self.undoer.around,
             )
-            self.actions = Actions(classes, tables, counters, queue_size, self.outbox, guard, telling, self.mutes)
+            self._default_actions = default_actions
+            self.actions = Actions(
+                classes, tables, counters, queue_size, self.outbox, guard, telling, self.mutes, own, names
+            )
             self.undoer.start()
             self._undo = undo.pop_all()
 
@@ -62,7 +69,7 @@ class Acting:
         return self.actions.find(name)
 
     def _notify(self, alert: Alert) -> None:
-        self.actions.notify(alert)
+        self.actions.notify(alert, self._default_actions)
 
     def stop(self, timeout_s: float) -> None:
         """End everything within about `timeout_s`: what is not told yet is kept for the next start. Idempotent."""

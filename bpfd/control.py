@@ -48,6 +48,8 @@ class ActionStatus:
     doc: str
     responds: bool
     settings: Mapping[str, str] = field(default_factory=dict)
+    per_rule: tuple[str, ...] = ()
+    """Those that a rule may set by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,23 +11,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from bpfd import machine
+from bpfd import action_keys, machine
 from bpfd.acting import Acting
 from bpfd.api.server import Server
 from bpfd.catalogue import FieldsByTracer
 from bpfd.control import ActionStatus, RuleStatus, State, Status, Subscription, TracerStatus
 from bpfd.counters import Counters
-from bpfd.errors import LoadError, RuleError, SettingsError
+from bpfd.errors import ActionError, LoadError, RuleError, SettingsError
 from bpfd.live import Live
 from bpfd.plugin import BPFTracer, one_line
 from bpfd.plugins import load_plugins
+from bpfd.reactions import Reactions
 from bpfd.reload import IsBeingWritten, RulesWatch
 from bpfd.rulebook import Rulebook
-from bpfd.rules import output
 from bpfd.rules.check import Known
 from bpfd.rules.model import Rule
 from bpfd.settings import Settings
-from bpfd.telling import PLAIN, Telling
 from bpfd.version import VERSION
 from bpfd.watching import Watching
 
@@ -64,8 +63,7 @@ class Daemon:
         self._lock = threading.RLock()
         self._closing = ExitStack()
         self._snapshot = Shown({}, {}, {})
-        self._tellings: Mapping[str, tuple[Rule, Telling]] = {}
-        """How the alerts of each rule are told; a new mapping for each change, since workers read it."""
+        self._reactions = Reactions()
         self._started_ns = time.time_ns()
 
     def start(self) -> None:
@@ -93,14 +91,19 @@ class Daemon:
             settings.state_dir,
             counters,
             settings.action_queue,
-            telling=self._telling,
-            observes=self._observes,
+            telling=self._reactions.telling,
+            observes=self._reactions.observes,
+            own=self._reactions.settings,
+            names=self._reactions.names,
+            default_actions=settings.default_actions,
         )
         self._closing.callback(self._acting.stop, 1.5)
         self._actions = self._acting.actions
-        known = Known(FieldsByTracer(self._tracers), self._actions.names(), no_tracer=self._tracers.problem)
+        tracers, names = FieldsByTracer(self._tracers), self._actions.names()
+        known = Known(tracers, names, self._actions.per_rule(), no_tracer=self._tracers.problem)
         self._rulebook = Rulebook(known, settings.rules_dir, settings.state_dir)
-        self._watching = Watching(self._tracers, settings, counters, self._live.publish, self._actions.deliver)
+        deliver, responders = self._actions.deliver, self._actions.responders
+        self._watching = Watching(self._tracers, settings, counters, self._live.publish, deliver, responders)
         self._tracing, self._enforcement = self._watching.tracing, self._watching.enforcement
         counters.watch("trace.slow_client", lambda: self._live.lost)
         self._watching.start()
@@ -153,39 +156,16 @@ class Daemon:
         Tracers that failed before are tried again if they are among `again`.
         """
         rules = self._enabled()
-        self._tell(rules)
-        self._actions.prepare({name for rule in rules for name in self._names_of(rule)})
+        self._reactions.apply(rules)
         self._actions.prepare(self._settings.default_actions)
+        self._reactions.prepare(self._actions, rules)
+        if self._strict and self._reactions.problems:
+            raise ActionError("\n".join(self._reactions.lines()))
         self._tracing.want(self._wanted(rules), again)
         if self._strict and self._tracing.failed:
             raise LoadError("\n".join(self._tracing.failed.values()))
         self._enforcement.apply(rules)
         self._show_rules()
-
-    def _tell(self, rules: Collection[Rule]) -> None:
-        """Say how each rule's alerts are told. A rule that is as before keeps what it has: alerts may be folding."""
-        before = self._tellings
-        told = {}
-        for rule in rules:
-            kept = before.get(rule.name)
-            if kept is None or kept[0] != rule:
-                message = output.compile(rule.output) if rule.output else None
-                kept = (rule, Telling(rule.severity, message))
-            told[rule.name] = kept
-        self._tellings = told
-
-    def _telling(self, rule: str) -> Telling:
-        """How alerts of a rule are told. Called by the actions' workers."""
-        kept = self._tellings.get(rule)
-        return PLAIN if kept is None else kept[1]
-
-    def _observes(self, rule: str) -> bool:
-        """Does the rule only observe? Called by the actions' workers."""
-        kept = self._tellings.get(rule)
-        return kept is not None and kept[0].mode == "observe"
-
-    def _names_of(self, rule: Rule) -> tuple[str, ...]:
-        return rule.actions or self._settings.default_actions
 
     # Control
 
@@ -193,7 +173,8 @@ class Daemon:
         """Raises `RuleError`, `RuleExistsError`, `LoadError`, `ActionError`; then nothing has changed."""
         with self._lock:
             rule = self._rulebook.parse(toml, source, replace)
-            self._actions.prepare(self._names_of(rule))
+            self._actions.prepare(rule.actions)
+            self._actions.check(rule.settings)
             self._tracing.want(self._wanted([*self._rulebook.rules.values(), rule]), again={rule.tracer})
             if rule.tracer in self._tracing.failed:
                 problem = self._tracing.failed[rule.tracer]
@@ -243,7 +224,8 @@ class Daemon:
 
     def _rule_status(self, rule: Rule, shown: Shown) -> RuleStatus:
         judge, path = self._enforcement.judges.get(rule.name), shown.kept.get(rule.name, "")
-        problems = [*shown.problems.get(path, ()), *filter(None, [self._tracing.failed.get(rule.tracer)])]
+        other = (self._tracing.failed.get(rule.tracer), self._reactions.problems.get(rule.name))
+        problems = [*shown.problems.get(path, ()), *filter(None, other)]
         return RuleStatus(
             rule.name,
             rule.tracer,
@@ -276,19 +258,15 @@ class Daemon:
         return listed
 
     def list_actions(self) -> list[ActionStatus]:
-        listed = [
-            ActionStatus(name, one_line(action), action.responds, action.settings)
-            for name, action in sorted(self._plugins.actions.items())
-        ]
-        instances = sorted(self._settings.actions.keys() - self._plugins.actions.keys())
-        for name in instances:
-            action = self._plugins.actions[self._settings.actions[name]["type"]]
-            listed.append(ActionStatus(name, one_line(action), action.responds, action.settings))
+        plugins = self._plugins.actions
+        listed = [action_keys.status(name, action) for name, action in sorted(plugins.items())]
+        for name in sorted(self._settings.actions.keys() - plugins.keys()):
+            listed.append(action_keys.status(name, plugins[self._settings.actions[name]["type"]]))
         return listed
 
     def status(self) -> Status:
         problems = [line for lines in self._snapshot.problems.values() for line in lines]
-        problems += self._tracing.failed.values()
+        problems += [*self._tracing.failed.values(), *self._reactions.lines()]
         if self._acting.outbox.problem:
             problems.append(self._acting.outbox.problem)
         return Status(

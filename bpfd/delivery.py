@@ -57,20 +57,29 @@ class Delivery:
         self._failures = 0
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._until_s: float | None = None
         self._complaints = Complaints(name)
         outbox.wake(name, self._wake.set)
         self._thread = threading.Thread(target=self._work, name=f"deliver-{name}", daemon=True)
         self._thread.start()
 
-    def begin_stop(self) -> None:
-        """Tell the worker to end after the alert that it sends now; what waits is sent after the next start."""
-        self._stop.set()
+    def begin_stop(self, for_s: float = 0) -> None:
+        """Tell the worker to end: at once, or when it has sent what is due, for at most `for_s` seconds.
+
+        It ends at the first failure. What waits then is sent after the next start.
+        """
+        if for_s > 0 and not self._failures:
+            self._until_s = time.monotonic() + for_s
+        else:
+            self._stop.set()
         self._wake.set()
 
     def stop(self, timeout_s: float) -> None:
         """End; a receiver that hangs is left behind after `timeout_s`, its alert stays in the outbox."""
-        self.begin_stop()
+        if self._until_s is None:
+            self.begin_stop()
         self._thread.join(timeout_s)
+        self._stop.set()
         if self._thread.is_alive():
             log.warning("action %s: still sending after %.1f s; the alert is sent again later", self.name, timeout_s)
 
@@ -80,12 +89,16 @@ class Delivery:
             letters = self._outbox.take(self.name, _TAKE)
             for letter in letters:
                 rest_s = self._try(letter)
+                if self._until_s is not None and (self._failures or time.monotonic() > self._until_s):
+                    self._stop.set()
                 if rest_s:
                     self._stop.wait(rest_s)
                     break
                 if self._stop.is_set():
                     break
             if not letters:
+                if self._until_s is not None:
+                    break
                 due_s = self._outbox.next_due_s(self.name)
                 self._wake.wait(_IDLE_S if due_s is None else min(due_s, _IDLE_S))
         try:

@@ -25,10 +25,17 @@ class Enforcement:
     """Keeps the judges of all tracers. `apply` is called by one thread at a time; `judges` may be read by any."""
 
     def __init__(
-        self, tracing: Tracing, pipeline: Pipeline, deliver: DeliverTo, default_actions: tuple[str, ...]
+        self,
+        tracing: Tracing,
+        pipeline: Pipeline,
+        deliver: DeliverTo,
+        default_actions: tuple[str, ...],
+        responders: Callable[[tuple[str, ...]], tuple[str, ...]],
     ) -> None:
+        """`responders` picks those of some actions that a rule that observes has too: they say what they would do."""
         self._tracing, self._pipeline, self._deliver = tracing, pipeline, deliver
         self._default_actions = default_actions
+        self._responders = responders
         self._generation = 0
         self._applied: dict[str, tuple[Program | None, tuple[Judge, ...]]] = {}
         self.judges: Mapping[str, Judge] = {}
@@ -86,7 +93,9 @@ class Enforcement:
         wants = None
         if rule.tracer:
             wants = predicate.compile(rule.condition, self._tracing.known[rule.tracer].fields)
-        names = () if rule.mode == "observe" else rule.actions or self._default_actions
+        names = rule.actions or self._default_actions
+        if rule.mode == "observe":
+            names = self._responders(names)
         deliver = self._deliver_to(names)
         if rule.where == "kernel":
             deliver = self._deliver_the_rest(names)

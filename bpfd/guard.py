@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from bpfd.alert import Alert
@@ -14,6 +15,7 @@ from bpfd.complaints import describe
 from bpfd.errors import RefusedError, TargetGoneError, WithheldError
 from bpfd.event import Event, printable
 from bpfd.ledger import Entry, Ledger
+from bpfd.per_rule import PerRule
 from bpfd.plugin import Action
 from bpfd.protected import PROGRAMS, refuse_own_container, refuse_program
 
@@ -71,18 +73,18 @@ class Guard:
         limits: Limits = Limits(),
         protected: Iterable[str] = (),
         observes: Callable[[str], bool] = lambda rule: False,
-        later: Callable[[str, Event, float], None] | None = None,
+        around: Callable[[str, Event, float], AbstractContextManager[None]] | None = None,
     ) -> None:
         """`notify` tells of a response that was withheld. `protected` are more programs that are never hit, by name or
-        by absolute path. `observes` says whether a rule's responses are only told of, not carried out. `later` is
-        `Undoer.later`.
+        by absolute path. `observes` says whether a rule's responses are only told of, not carried out. `around`
+        is `Undoer.around`.
         """
         self._ledger = ledger
         self._notify = notify
         self._radius = Radius(limits)
         self._protected = PROGRAMS | frozenset(protected)
         self._observes = observes
-        self._later = later
+        self._around = around
         self._lock = threading.Lock()
         self._noticed: dict[tuple[str, str], tuple[float, int]] = {}
 
@@ -95,20 +97,25 @@ class Guard:
         try:
             self._check(action, event)
             if self._observes(event.rule):
-                self._withhold(name, event, "the rule only observes")
+                self._withhold(name, event, "would have been carried out", "the rule only observes")
             if not self._radius.take(event.rule):
-                self._withhold(name, event, "there were too many responses within a minute")
-            try:
-                action.act(event)
-            except TargetGoneError:
-                self._radius.give_back(event.rule)
-                raise
+                self._withhold(name, event, "was not carried out", "there were too many responses within a minute")
+            self._carry_out(name, action, event)
         except Exception as error:
             self._write(name, event, _RESULTS.get(type(error), "failed"), describe(error))
             raise
         self._write(name, event, "done", "")
-        if action.undo_after_s and self._later is not None:
-            self._later(name, event, action.undo_after_s)
+
+    def _carry_out(self, name: str, action: Action, event: Event) -> None:
+        noted: AbstractContextManager[None] = nullcontext()
+        if action.undo_after_s and self._around is not None:
+            noted = self._around(name, event, action.undo_after_s)
+        try:
+            with noted:
+                action.act(event)
+        except TargetGoneError:
+            self._radius.give_back(event.rule)
+            raise
 
     def _check(self, action: Action, event: Event) -> None:
         if action.acts_on == "container":
@@ -116,7 +123,7 @@ class Guard:
         else:
             refuse_program(event.pid, self._protected)
 
-    def _withhold(self, name: str, event: Event, reason: str) -> None:
+    def _withhold(self, name: str, event: Event, what: str, reason: str) -> None:
         key = (name, event.rule)
         now_s = time.monotonic()
         with self._lock:
@@ -127,7 +134,7 @@ class Guard:
             self._noticed[key] = (since_s, more + 1) if told else (now_s, 0)
         if not told:
             before = f"; {more} more were withheld before" if more else ""
-            text = f"{name} was not carried out on {target(event)}: {reason}{before}"
+            text = f"{name} {what} on {target(event)}: {reason}{before}"
             log.warning("rule %s: %s", printable(event.rule), text)
             self._notify(Alert(event, kind="notice", text=text))
         raise WithheldError(reason)
@@ -155,18 +162,18 @@ class Guarded(Action):
     name = "guarded"
     responds = True
 
-    def __init__(self, name: str, action: Action, guard: Guard) -> None:
+    def __init__(self, name: str, actions: PerRule, guard: Guard) -> None:
         self._name = name
-        self._action = action
+        self._actions = actions
         self._guard = guard
 
     def act(self, event: Event) -> None:
         """Respond to `event`, under guard."""
-        self._guard.respond(self._name, self._action, event)
+        self._guard.respond(self._name, self._actions.of(event.rule), event)
 
     def close(self) -> None:
-        """Close the action."""
-        self._action.close()
+        """Close the actions."""
+        self._actions.close()
 
 
 def target(event: Event) -> str:

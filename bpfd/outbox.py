@@ -12,10 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from bpfd.alert import Alert
 from bpfd.counters import Counters
-from bpfd.event import Event
-from bpfd.plugin import Action
 from bpfd.store import Store, Stored, move_aside, open_store
-from bpfd.telling import Teller, Telling
 
 FILE = "outbox.db"
 MAX_BYTES = 256 << 20
@@ -234,36 +231,3 @@ class Outbox:
         if problem != self.problem:
             log.error("%s", problem)
         self.problem = problem
-
-
-class Posting(Action):
-    """Stands for a durable notifier behind an `ActionRunner`: puts what the notifier is to tell into the outbox."""
-
-    name = "outbox"
-
-    def __init__(self, outbox: Outbox, action: str, telling: Callable[[str], Telling]) -> None:
-        self._outbox = outbox
-        self._action = action
-        self._teller = Teller(telling)
-
-    def act(self, event: Event) -> None:
-        """Keep one event."""
-        self.act_on_batch([event])
-
-    def act_on_batch(self, events: list[Event]) -> None:
-        """Keep what is to be told of `events`, in one transaction."""
-        self._put(self._teller.tell(events, time.monotonic()))
-
-    def tick(self) -> float | None:
-        """Keep the summaries that are due; in how many seconds the next one is."""
-        self._put(self._teller.due(time.monotonic()))
-        next_s = self._teller.next_s()
-        return None if next_s is None else max(0.0, next_s - time.monotonic())
-
-    def close(self) -> None:
-        """Keep every summary that is still open: they are told, now or after the next start."""
-        self._put(self._teller.due(float("inf")))
-
-    def _put(self, alerts: list[Alert]) -> None:
-        if alerts:
-            self._outbox.put(self._action, alerts)

@@ -227,9 +227,12 @@ class Action(ABC):
     undo_after_s: float = 0
     """For responders: in how many seconds `undo` is called after an `act`, also over a restart; 0: never."""
     durable: ClassVar[bool] = True
-    """For notifiers. True: alerts wait on disk until `send` took them, over failures and restarts. False: one try."""
+    """For notifiers. True: alerts wait on disk until `send` took them, over failures and restarts. False: one try; and
+    one without a `send` of its own is given every event, whatever the rule says of its alerts."""
     settings: ClassVar[Mapping[str, str]] = {}
     """The keys of its table in the configuration, each with a line that says what it does."""
+    per_rule: ClassVar[tuple[str, ...]] = ()
+    """Those of `settings` that a rule may set by itself. None that says where a secret is, or where it is sent to."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:  # noqa: B027 - most actions have nothing to set
         """`settings` holds declared keys only. Raise `ActionError` for a wrong value, naming the key."""

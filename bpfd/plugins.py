@@ -165,6 +165,8 @@ def check_action(action: object) -> list[str]:
     settings = action.settings
     if not isinstance(settings, Mapping) or not all(isinstance(t, str) for item in settings.items() for t in item):
         wrong.append(f"settings: must give each key a line of text, not {settings!r}"[:MOST_SAID])
+    elif not isinstance(action.per_rule, tuple) or not {*action.per_rule} <= {*settings}:
+        wrong.append(f"per_rule: must be a tuple of keys of settings, not {action.per_rule!r}"[:MOST_SAID])
     if action.acts_on not in ("process", "container"):
         wrong.append(f'acts_on: must be "process" or "container", not {action.acts_on!r}')
     if not isinstance(action.undo_after_s, int | float) or not action.undo_after_s >= 0:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from bpfd import options
+from bpfd.action_keys import common_keys
 from bpfd.alert import Alert
 from bpfd.complaints import describe
 from bpfd.counters import Counters
@@ -16,13 +19,13 @@ from bpfd.errors import ActionError, SettingsError
 from bpfd.event import Event
 from bpfd.guard import Guard, Guarded
 from bpfd.mutes import Mutes
-from bpfd.outbox import Outbox, Posting
+from bpfd.outbox import Outbox
+from bpfd.per_rule import PerRule
 from bpfd.plugin import Action
+from bpfd.posting import Direct, Posting
 from bpfd.rules.nearest import hint, quoted
 from bpfd.runner import EXPIRE_S, ActionRunner
 from bpfd.telling import PLAIN, Telling
-
-TYPE = "the action that this is an instance of; left out: the table's name"
 
 
 class Actions:
@@ -41,13 +44,16 @@ class Actions:
         guard: Guard | None = None,
         telling: Callable[[str], Telling] = lambda rule: PLAIN,
         mutes: Mutes | None = None,
+        own: Callable[[str, str], Mapping[str, Any]] = lambda rule, action: {},
+        names: Callable[[str], tuple[str, ...]] = lambda rule: (),
     ) -> None:
         """`classes` are the plugins' actions by name, `tables` is `Settings.actions`; each table makes one instance.
 
         Durable notifiers go through `outbox`, which is closed by whoever made it, after `stop`. None: they are told
         at once, and nothing is kept or tried again. Responders are run by `guard`; None: nothing watches over them.
         `telling` says how the alerts of a rule are told, by its name; called on workers.
-        What `mutes` hide reaches no action.
+        What `mutes` hide reaches no action. `own` gives the settings that a rule has of its own for an action, and
+        `names` the actions that a rule names; both are called on workers.
 
         Raises `SettingsError` with all that is wrong, naming table and key; then nothing is left running.
         """
@@ -59,8 +65,14 @@ class Actions:
         self._guard = guard
         self._telling = telling
         self._mutes = mutes
+        self._own = own
+        self._names = names
+        self._lock = threading.Lock()
+        """Held while an instance is made: by the control plane, or by what takes responses back."""
         self._runners: dict[str, ActionRunner] = {}
         self._deliveries: list[Delivery] = []
+        self._direct: dict[str, ActionRunner] = {}
+        """The notifiers that are told at once, without the outbox."""
         self._responders: dict[str, Action] = {}
         problems: list[str] = []
         for name, table in tables.items():
@@ -79,11 +91,30 @@ class Actions:
     def prepare(self, names: Iterable[str]) -> None:
         """Make the instances that rules are about to use; call before they are in force. Raises `ActionError`."""
         for name in names:
-            if name not in self._runners:
+            with self._lock:
+                if name in self._runners:
+                    continue
                 try:
                     self._start(name, {})
                 except ActionError as error:
                     raise ActionError(f"action {name}: {error}") from None
+
+    def check(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """See that actions can be made with these settings of a rule, by action. Raises `ActionError`."""
+        for name, own in settings.items():
+            action_class, base = self._checked(name, self._tables.get(name, {}))
+            try:
+                _make(action_class, {**base, **own}).close()
+            except ActionError as error:
+                raise ActionError(f"settings.{name}: {error}") from None
+
+    def responders(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of `names` that act on processes and containers."""
+        return tuple(name for name in names if (kind := self._class(name)) is not None and kind.responds)
+
+    def per_rule(self) -> dict[str, tuple[str, ...]]:
+        """For each name that a rule may use the settings that it may set by itself."""
+        return {name: kind.per_rule for name in self.names() if (kind := self._class(name)) is not None}
 
     def deliver(self, names: Iterable[str], events: list[Event]) -> None:
         """Hand `events` of one rule, oldest first, to each action of `names`; never waits.
@@ -102,14 +133,28 @@ class Actions:
                 runner.put(events)
 
     def find(self, name: str) -> Action | None:
-        """The responding action that runs as instance `name`; None: there is none."""
+        """The responding action of instance `name`, made if it does not run; None: there is none."""
+        try:
+            self.prepare([name])
+        except ActionError:
+            return None
         return self._responders.get(name)
 
-    def notify(self, alert: Alert) -> None:
-        """Tell `alert` to every durable notifier that runs. Waits for the disk: not for the event thread."""
-        if self._outbox is not None:
-            for delivery in self._deliveries:
-                self._outbox.put(delivery.name, [alert])
+    def notify(self, alert: Alert, otherwise: tuple[str, ...] = ()) -> None:
+        """Tell `alert` to the notifiers that its rule names, or else to those of `otherwise`, or else to all that run.
+
+        Waits for the disk: not for the event thread.
+        """
+        durable, direct = {delivery.name for delivery in self._deliveries}, dict(self._direct)
+        running = (*sorted(durable), *direct)
+        named = self._names(alert.event.rule)
+        chosen = next((some for names in (named, otherwise) if (some := [n for n in names if n in running])), running)
+        alert = replace(alert, severity=self._telling(alert.event.rule).severity)
+        for name in chosen:
+            if name in direct:
+                direct[name].tell(alert)
+            elif self._outbox is not None:
+                self._outbox.put(name, [alert])
 
     def stop(self, timeout_s: float) -> None:
         """End every action within about `timeout_s`; see `ActionRunner.stop` and `Delivery.stop`."""
@@ -119,10 +164,10 @@ class Actions:
         for runner in self._runners.values():
             runner.stop(max(0.0, deadline - time.monotonic()))
         for delivery in self._deliveries:
-            delivery.begin_stop()
+            delivery.begin_stop(max(0.0, deadline - time.monotonic()))
         for delivery in self._deliveries:
             delivery.stop(max(0.1, deadline - time.monotonic()))
-        self._runners, self._deliveries = {}, []
+        self._runners, self._direct, self._deliveries = {}, {}, []
 
     def test(self, name: str) -> None:
         """Tell a sample through a fresh instance of the notifier `name`; returns once it was taken.
@@ -146,7 +191,7 @@ class Actions:
     def _checked(self, name: str, table: Mapping[str, Any]) -> tuple[type[Action], dict[str, Any]]:
         """The class of an instance and its own settings. Raises `ActionError`."""
         kind = table.get("type", name)
-        action_class = self._classes.get(kind) if isinstance(kind, str) else None
+        action_class = self._class(name, table)
         if action_class is None:
             raise ActionError(f"type: unknown action {quoted(kind)}; {hint(str(kind), self._classes, 'actions')}")
         common = common_keys(action_class)
@@ -160,39 +205,45 @@ class Actions:
             raise ActionError("\n".join(unknown))
         return action_class, settings
 
+    def _class(self, name: str, table: Mapping[str, Any] | None = None) -> type[Action] | None:
+        """The class of instance `name`; None: there is none."""
+        kind = (self._tables.get(name, {}) if table is None else table).get("type", name)
+        return self._classes.get(kind) if isinstance(kind, str) else None
+
     def _start(self, name: str, table: Mapping[str, Any]) -> None:
         action_class, settings = self._checked(name, table)
         retry = _retry(table)
         expire_s = options.seconds(table, "expire", EXPIRE_S, 0.001, 3600)
         action = _make(action_class, settings)
         _begin(action, self._counters)
-        if self._outbox is not None and action_class.durable and not action_class.responds:
-            self._deliveries.append(Delivery(name, action, self._outbox, self._counters, retry))
+        by_rule = PerRule(
+            action, lambda own: _make(action_class, {**settings, **own}), lambda rule: self._own(rule, name)
+        )
+        counters, size = self._counters, self._queue_size
+        if action_class.responds:
+            self._responders[name] = action
+            guarded = action if self._guard is None else Guarded(name, by_rule, self._guard)
+            runner = ActionRunner(name, guarded, counters, size, expire_s)
+        elif self._outbox is not None and action_class.durable:
+            teller = by_rule if action_class.per_rule else action
+            self._deliveries.append(Delivery(name, teller, self._outbox, counters, retry))
             posting = Posting(self._outbox, name, self._telling)
-            runner = ActionRunner(name, posting, self._counters, self._queue_size, done="stored", tick=posting.tick)
+            runner = ActionRunner(name, posting, counters, size, done="stored", tick=posting.tick)
         else:
-            if action.responds:
-                self._responders[name] = action
-            if action.responds and self._guard is not None:
-                action = Guarded(name, action, self._guard)
-            runner = ActionRunner(name, action, self._counters, self._queue_size, expire_s)
+            teller = by_rule if action_class.per_rule else action
+            runner = self._tell_at_once(name, teller, action_class)
         # A new mapping beside the old one: the event thread reads it meanwhile.
         self._runners = {**self._runners, name: runner}
 
-
-def common_keys(action_class: type[Action]) -> Mapping[str, str]:
-    """The keys that every action of this sort has in its table, beside its own `settings`, each with its line."""
-    if action_class.responds:
-        return {"type": TYPE, "expire": "how long after its event a response is still carried out; 5s"}
-    if action_class.durable:
-        return {
-            "type": TYPE,
-            "retries": "how often an alert is tried before it is given up as a dead letter; 50",
-            "retry_first": "the wait after the first failure, which doubles with each; 1s",
-            "retry_longest": "the longest wait between two tries; 10m",
-            "keep": "the age at which an alert is given up; 1d",
-        }
-    return {"type": TYPE}
+    def _tell_at_once(self, name: str, action: Action, action_class: type[Action]) -> ActionRunner:
+        """The runner of a notifier that is not durable. Without a `send` it knows no alerts, only every event."""
+        if action_class.send is Action.send:
+            return ActionRunner(name, action, self._counters, self._queue_size)
+        direct = Direct(action, self._telling)
+        batched = type(action).act_on_batch is not Action.act_on_batch
+        runner = ActionRunner(name, direct, self._counters, self._queue_size, tick=direct.tick, batched=batched)
+        self._direct = {**self._direct, name: runner}
+        return runner
 
 
 def _retry(table: Mapping[str, Any]) -> Retry:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from bpfd.alert import Alert
 from bpfd.complaints import Complaints
 from bpfd.counters import Counters
 from bpfd.errors import RefusedError, TargetGoneError, WithheldError
@@ -40,8 +41,11 @@ class ActionRunner:
         expire_s: float = EXPIRE_S,
         done: str = "done",
         tick: Callable[[], float | None] = lambda: None,
+        batched: bool | None = None,
     ) -> None:
         """`done` is the name that events are counted by which the action took without an error.
+
+        `batched`: events are given to the action many at once; None: if it has an `act_on_batch` of its own.
 
         `tick` is called on the worker before it waits, and says in how many seconds it is to be called again.
         """
@@ -50,9 +54,10 @@ class ActionRunner:
         self._counters = counters
         self._limit = queue_size
         self._expire_ns = int(expire_s * 1e9)
-        self._batched = not action.responds and type(action).act_on_batch is not Action.act_on_batch
+        own = type(action).act_on_batch is not Action.act_on_batch
+        self._batched = not action.responds and (own if batched is None else batched)
         # A queue of lists: one call in C for a whole batch, without a lock that the event thread could wait for.
-        self._queue: queue.SimpleQueue[list[Event] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Event] | Alert | None] = queue.SimpleQueue()
         self._entered = 0  # written by the event thread only
         self._left = 0  # written by the worker only
         self._done = 0
@@ -82,6 +87,10 @@ class ActionRunner:
                 return
         self._entered += len(events)
         self._queue.put(events)
+
+    def tell(self, alert: Alert) -> None:
+        """Have the worker `send` a word about what was not done. Any thread; never waits; not many: unbounded."""
+        self._queue.put(alert)
 
     def begin_stop(self, timeout_s: float) -> None:
         """Tell the worker to end within `timeout_s`, so that several can end at once; `stop` comes after."""
@@ -127,9 +136,19 @@ class ActionRunner:
                 return batch, False
             if part is None:
                 return batch, True
+            if isinstance(part, Alert):
+                self._send(part)
+                continue
             batch = [*batch, *part] if batch else part
             if len(batch) >= BATCH:
                 return batch, False
+
+    def _send(self, alert: Alert) -> None:
+        try:
+            self.action.send(alert)
+        except Exception as error:
+            self._count("failed")
+            self._complaints.add(error)
 
     def _next_tick_s(self) -> float | None:
         try:

@@ -9,6 +9,12 @@ from bpfd.alert import Alert
 from bpfd.event import Event
 from bpfd.fold import Bucket, Folder
 
+BUDGET = (600.0, 20_000)
+"""What a rule may tell one action through the outbox if it has no `rate`: alerts a minute, and at once.
+
+Generous, for who is told in which order is settled by the outbox, rule by rule in turn; what is beyond it is
+summarised.
+"""
 _THROTTLED_S = 60.0
 _MOST_RULES = 10_000
 
@@ -25,11 +31,16 @@ class Telling:
     by: tuple[str, ...] = ()
     """The fields whose values make events repeats of each other."""
     per_minute: float = 0
-    """How many alerts a minute there may be in the long run; 0: any number. The rest is told of in a summary."""
+    """How many alerts a minute there may be in the long run; 0: it is not said. The rest is told of in a summary."""
     burst: int = 20
     """How many of them may come at once."""
     context: Callable[[Event], tuple[Event, ...]] | None = None
     """What happened just before; None: the alerts carry none."""
+
+    @property
+    def shapes(self) -> bool:
+        """Whether the rule says that its alerts are more, or fewer, than its events."""
+        return bool(self.fold_s or self.per_minute or self.context)
 
 
 PLAIN = Telling()
@@ -38,10 +49,12 @@ PLAIN = Telling()
 class _Rule:
     """What one rule has going on."""
 
-    def __init__(self, telling: Telling) -> None:
+    def __init__(self, telling: Telling, budget: tuple[float, int] | None) -> None:
         self.telling = telling
         self.folder = Folder(telling.fold_s, telling.by) if telling.fold_s else None
-        self.bucket = Bucket(telling.per_minute, telling.burst) if telling.per_minute else None
+        if telling.per_minute:
+            budget = (telling.per_minute, telling.burst)
+        self.bucket = Bucket(*budget) if budget else None
         self.throttled = Folder(_THROTTLED_S, ())
 
 
@@ -51,9 +64,13 @@ class Teller:
     Each action has its own, so that one that is slow holds up nobody's summaries.
     """
 
-    def __init__(self, telling: Callable[[str], Telling]) -> None:
-        """`telling` says how the rule of a name is told now; a new answer takes the place of the old one."""
+    def __init__(self, telling: Callable[[str], Telling], budget: tuple[float, int] | None = None) -> None:
+        """`telling` says how the rule of a name is told now; a new answer takes the place of the old one.
+
+        `budget` is for rules that name none: alerts a minute in the long run, and at once; None: any number.
+        """
         self._telling = telling
+        self._budget = budget
         self._rules: dict[str, _Rule] = {}
         self._left: list[Alert] = []
 
@@ -99,12 +116,12 @@ class Teller:
         if known is not None:  # the rule was changed: what it folded is told now
             del self._rules[name]
             self._left += [a for f in (known.folder, known.throttled) if f for a in f.due(float("inf"))]
-        if telling == PLAIN:
+        if telling == PLAIN and self._budget is None:
             return None
         if len(self._rules) >= _MOST_RULES:
             oldest = self._rules.pop(next(iter(self._rules)))
             self._left += [a for f in (oldest.folder, oldest.throttled) if f for a in f.due(float("inf"))]
-        self._rules[name] = made = _Rule(telling)
+        self._rules[name] = made = _Rule(telling, self._budget)
         return made
 
 

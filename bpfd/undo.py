@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class Undoer:
         self._find = find
         self._changed = threading.Condition()
         self._due = self._read()
+        self._held: set[int] = set()
+        """The ids of those that are being done now."""
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="undo", daemon=True)
 
@@ -65,16 +68,46 @@ class Undoer:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
-    def later(self, action: str, event: Event, after_s: float) -> None:
-        """Let the instance `action` take back what it did on `event`, in `after_s` seconds."""
+    @contextmanager
+    def around(self, action: str, event: Event, after_s: float) -> Iterator[None]:
+        """Let the instance `action` take back, in `after_s` seconds, what it does on `event` inside the block.
+
+        It is noted before: a crash in between must not leave it done for ever. Nothing is taken back if the block
+        raises, nor before it ends.
+        """
+        due = self.later(action, event, after_s, held=True)
+        try:
+            yield
+        except BaseException:
+            self._forget(due)
+            raise
+        with self._changed:
+            self._held.discard(id(due))
+            self._changed.notify()
+
+    def later(self, action: str, event: Event, after_s: float, held: bool = False) -> _Due:
+        """Let the instance `action` take back what it did on `event`, in `after_s` seconds.
+
+        `held`: not before `around` ends.
+        """
         due_ns = time.time_ns() + int(after_s * 1e9)
+        due = _Due(due_ns, due_ns + int(_GIVE_UP_S * 1e9), action, event)
         with self._changed:
             if len(self._due) >= MOST:
                 log.error("undo: %d responses wait to be taken back; this one of %s is left as it is", MOST, action)
-                return
-            self._due.append(_Due(due_ns, due_ns + int(_GIVE_UP_S * 1e9), action, event))
+                return due
+            self._due.append(due)
+            if held:
+                self._held.add(id(due))
             self._save()
             self._changed.notify()
+        return due
+
+    def _forget(self, due: _Due) -> None:
+        with self._changed:
+            self._held.discard(id(due))
+            self._due = [other for other in self._due if other is not due]
+            self._save()
 
     def waiting(self) -> int:
         """How many responses are to be taken back."""
@@ -85,7 +118,7 @@ class Undoer:
         while True:
             with self._changed:
                 now_ns = time.time_ns()
-                ready = [due for due in self._due if due.due_ns <= now_ns]
+                ready = [due for due in self._due if due.due_ns <= now_ns and id(due) not in self._held]
                 if self._stopping:
                     return
                 if not ready:
@@ -96,7 +129,8 @@ class Undoer:
 
     def _wait_s(self, now_ns: int) -> float | None:
         """How long nothing is due; never more than a little, for the wall clock may be set."""
-        return min([_AGAIN_S, *((due.due_ns - now_ns) / 1e9 for due in self._due)]) if self._due else None
+        waits = [(due.due_ns - now_ns) / 1e9 for due in self._due if id(due) not in self._held]
+        return min([_AGAIN_S, *waits]) if waits else None
 
     def _undo(self, due: _Due) -> bool:
         """Take it back; whether that is settled."""
@@ -115,7 +149,7 @@ class Undoer:
 
     def _settle(self, due: _Due, settled: bool) -> None:
         with self._changed:
-            self._due.remove(due)
+            self._due = [other for other in self._due if other is not due]
             if not settled:
                 again_ns = time.time_ns() + int(_AGAIN_S * 1e9)
                 self._due.append(_Due(again_ns, due.until_ns, due.action, due.event))

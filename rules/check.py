@@ -14,6 +14,7 @@ from bpfd.rules import (
     lint,
     output,
     plan,
+    reaction,
     resolve,
     sample,
     selftest,
@@ -48,6 +49,7 @@ KEYS = (
     "by",
     "sequence",
     "tests",
+    *reaction.KEYS,
     *definitions.KEYS,
 )
 """The keys at the top of a rule file."""
@@ -69,6 +71,7 @@ def rule(table: Table, known: Known, problems: Problems, default_name: str = "")
         _tracer(table, context)
     condition_tree, written, runtimes = _condition(table, context)
     actions = filters.names(table, "actions", tuple(known.actions), "actions", context)
+    window = _sequence(table, context) if in_sequence else _count(table, context)
     made = Rule(
         name=name,
         tracer=context.tracer,
@@ -83,7 +86,11 @@ def rule(table: Table, known: Known, problems: Problems, default_name: str = "")
         enabled=filters.flag(table, "enabled", context, default=True),
         mode=_mode(table, problems),
         where=_where(table, actions, problems),
-        window=_sequence(table, context) if in_sequence else _count(table, context),
+        window=window,
+        fold=reaction.fold(table, window, context),
+        rate=reaction.rate(table, problems),
+        context=reaction.before(table, problems),
+        settings=reaction.settings(table, actions, context),
         examples=_examples(table, context),
     )
     if made.where == "kernel" and not problems:
@@ -235,18 +242,16 @@ def _within(table: Table, problems: Problems) -> int:
 def _count(table: Table, context: Context) -> Count | None:
     problems = context.problems
     if "count" not in table:
-        for key in ("within", "by"):
-            if key in table:
-                problems.add((key,), "belongs to count or sequence, and there is none; remove it")
+        if "within" in table:
+            problems.add(("within",), "belongs to count or sequence, and there is none; remove it")
+        if "by" in table and "fold" not in table:
+            problems.add(("by",), "belongs to count, sequence or fold, and there is none; remove it")
         return None
     count = table["count"]
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_COUNT:
         problems.add(("count",), f"is no whole number from 1 to {MOST_COUNT}; write such as count = 20")
         count = 1
-    by = values.strings(table["by"], ("by",), problems, 'by = ["containerID"]') if "by" in table else ()
-    for name in by:
-        context.field(name, ("by",))
-    return Count(count, _within(table, problems), by)
+    return Count(count, _within(table, problems), reaction.by(table, context))
 
 
 def _sequence(table: Table, context: Context) -> Sequence:

@@ -48,10 +48,12 @@ class Known:
     """Each with its own fields."""
     actions: Collection[str]
     """Their names, and those of configured instances."""
+    settings: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """For each action the keys that a rule may set by itself."""
     definitions: Definitions = field(default_factory=Definitions)
+    """The macros and lists of the rules directory."""
     no_tracer: Callable[[str], str] | None = None
     """Says why there is no tracer of a name, and what to do; None: a hint is made from the names of `tracers`."""
-    """The macros and lists of the rules directory."""
 
 
 @dataclass(slots=True)

@@ -99,6 +99,24 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """Tell of the first of some repeats, and of the rest in one summary when `window_ns` has passed."""
+
+    window_ns: int
+    by: tuple[str, ...] = ()
+    """Matches whose values of these fields are equal are repeats of each other; empty: all are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many alerts a rule may make."""
+
+    per_minute: float
+    burst: int
+    """How many of them at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One of a rule's own tests: an event, and whether the rule is to match it."""
 
@@ -137,6 +155,14 @@ class Rule:
     """`kernel`: its signals are sent inside the kernel."""
     window: Count | Sequence | None = None
     """When matches make the rule fire; None: each does."""
+    fold: Fold | None = None
+    """None: every match is told."""
+    rate: Rate | None = None
+    """None: the default budget."""
+    context: int = 0
+    """How many events that went before an alert carries."""
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """The rule's own settings of its actions, by action; they stand before those of the configuration."""
     examples: tuple[Example, ...] = ()
     warnings: tuple[str, ...] = ()
     """What the author may not have meant, as whole lines: `file:line: key: what; what to do`."""

@@ -12,7 +12,8 @@ from bpfd.alert import Alert, from_json
 from bpfd.counters import Counters
 from bpfd.event import Container, Event
 from bpfd.fold import Bucket, Folder
-from bpfd.outbox import Outbox, Posting
+from bpfd.outbox import Outbox
+from bpfd.posting import Posting
 from bpfd.telling import PLAIN, Teller, Telling
 
 S = 1_000_000_000

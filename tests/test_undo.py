@@ -71,7 +71,7 @@ def make(tmp_path: Path, action: Pause) -> Iterator[Callable[[], Undoer]]:
 def test_a_response_is_taken_back_after_its_time(make: Callable[[], Undoer], action: Pause, tmp_path: Path) -> None:
     undoer = make()
     undoer.start()
-    Guard(Ledger(tmp_path), lambda alert: None, later=undoer.later).respond("pause", action, event())
+    Guard(Ledger(tmp_path), lambda alert: None, around=undoer.around).respond("pause", action, event())
     assert action.undone == []
     eventually(lambda: action.undone == [(7, "ab" * 32)])
     eventually(lambda: undoer.waiting() == 0)
@@ -135,3 +135,17 @@ def test_a_pause_lasts_as_long_as_its_setting_says() -> None:
     assert ContainerPause({}).undo_after_s == 0
     with pytest.raises(ActionError, match="for: must be a time"):
         ContainerPause({"for": "never"})
+
+
+def test_what_is_to_be_taken_back_is_on_disk_before_it_is_done_and_gone_if_it_fails(
+    make: Callable[[], Undoer], action: Pause
+) -> None:
+    undoer = make()
+    undoer.start()
+    with undoer.around("pause", event(1), 0):
+        assert make().waiting() == 1
+        assert action.undone == []
+    eventually(lambda: action.undone == [(1, "ab" * 32)])
+    with pytest.raises(RuntimeError), undoer.around("pause", event(2), 3600):
+        raise RuntimeError
+    assert undoer.waiting() == make().waiting() == 0

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from bpfd import action_keys
 from bpfd.cli.daemon_client import connect
 from bpfd.control import ActionStatus, TracerStatus
 from bpfd.errors import ApiError, BpfdError
@@ -53,10 +54,7 @@ def tracer(name: str) -> type[AnyTracer]:
 
 def actions() -> list[ActionStatus]:
     """The installed actions. Plugins that were left out are named on stderr."""
-    return [
-        ActionStatus(name, one_line(action), action.responds, action.settings)
-        for name, action in sorted(_plugins().actions.items())
-    ]
+    return [action_keys.status(name, action) for name, action in sorted(_plugins().actions.items())]
 
 
 def _plugins() -> Plugins:

@@ -30,5 +30,7 @@ def known(settings: Settings) -> Known:
     from bpfd.rules.context import Known
 
     catalogue = installed.catalogue()
-    actions = {action.name for action in installed.actions()} | set(settings.actions)
-    return Known(FieldsByTracer(catalogue), sorted(actions), no_tracer=catalogue.problem)
+    per_rule = {action.name: action.per_rule for action in installed.actions()}
+    for name, table in settings.actions.items():
+        per_rule[name] = per_rule.get(str(table.get("type", name)), ())
+    return Known(FieldsByTracer(catalogue), sorted(per_rule), per_rule, no_tracer=catalogue.problem)

@@ -58,7 +58,11 @@ def test_tracers_without_a_daemon_are_the_installed_ones(capsys: pytest.CaptureF
 
 def test_actions_without_a_daemon_are_the_installed_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["actions"]) == 0
-    assert capsys.readouterr().out == "kill (responder): Kills the process\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "kill (responder): Kills the process",
+        "  expire: how long after its event a response is still carried out; 5s",
+        "  type: the action that this is an instance of; left out: the table's name",
+    ]
 
 
 @pytest.mark.parametrize("command", ["tracers", "actions"])

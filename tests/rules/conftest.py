@@ -24,4 +24,8 @@ OPEN = (
 
 @pytest.fixture
 def known() -> Known:
-    return Known({"exec": EXEC, "open": OPEN}, ("stdout", "kill", "interrupt"))
+    return Known(
+        {"exec": EXEC, "open": OPEN},
+        ("stdout", "kill", "interrupt", "slack"),
+        {"kill": ("tree",), "interrupt": ("tree",), "slack": ("channel", "thread")},
+    )

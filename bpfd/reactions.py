@@ -1,0 +1,96 @@
+"""What each rule in force says of its alerts and responses, for the workers of actions to ask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from bpfd.errors import ActionError
+from bpfd.event import printable
+from bpfd.respond import Actions
+from bpfd.rules import output
+from bpfd.rules.model import Fold, Rate, Rule
+from bpfd.telling import PLAIN, Telling
+
+log = logging.getLogger(__name__)
+
+
+class _Reaction(NamedTuple):
+    rule: Rule
+    telling: Telling
+
+
+class Reactions:
+    """By rule. `apply` and `prepare` belong to the control plane; the others are called by workers of actions."""
+
+    def __init__(self) -> None:
+        self._reactions: Mapping[str, _Reaction] = {}
+        """A new mapping for each change, since workers read it."""
+        self.problems: Mapping[str, str] = {}
+        """What is wrong with the actions of rules, by the rule; a line for each."""
+
+    def apply(self, rules: Collection[Rule]) -> None:
+        """Have these rules in force. One that is as before keeps what it has: its alerts may be folding."""
+        before = self._reactions
+        now = {}
+        for rule in rules:
+            kept = before.get(rule.name)
+            if kept is None or kept.rule != rule:
+                kept = _Reaction(rule, _telling(rule))
+            now[rule.name] = kept
+        self._reactions = now
+
+    def prepare(self, actions: Actions, rules: Collection[Rule]) -> None:
+        """Make the actions that rules name. One that can't be made spoils no other: it is logged, and in `problems`."""
+        bad: dict[str, str] = {}
+        for name in {name for rule in rules for name in rule.actions}:
+            try:
+                actions.prepare([name])
+            except ActionError as error:
+                bad[name] = str(error)
+        problems = {rule.name: text for rule in rules if (text := _problem(actions, rule, bad))}
+        for name, problem in problems.items():
+            if problem != self.problems.get(name):
+                log.error("rule %s: %s", printable(name), problem)
+        self.problems = problems
+
+    def lines(self) -> list[str]:
+        """The problems, each with its rule."""
+        return [f"rule {printable(name)}: {problem}" for name, problem in self.problems.items()]
+
+    def telling(self, rule: str) -> Telling:
+        """How alerts of a rule are told."""
+        found = self._reactions.get(rule)
+        return PLAIN if found is None else found.telling
+
+    def observes(self, rule: str) -> bool:
+        """Does the rule only observe?"""
+        found = self._reactions.get(rule)
+        return found is not None and found.rule.mode == "observe"
+
+    def settings(self, rule: str, action: str) -> Mapping[str, Any]:
+        """The settings that a rule has of its own for an action."""
+        found = self._reactions.get(rule)
+        return {} if found is None else found.rule.settings.get(action, {})
+
+    def names(self, rule: str) -> tuple[str, ...]:
+        """The actions that a rule names."""
+        found = self._reactions.get(rule)
+        return () if found is None else found.rule.actions
+
+
+def _problem(actions: Actions, rule: Rule, bad: Mapping[str, str]) -> str:
+    lines = [bad[name] for name in rule.actions if name in bad] if bad else []
+    if rule.settings and not lines:
+        try:
+            actions.check(rule.settings)
+        except ActionError as error:
+            lines.append(str(error))
+    return "\n".join(lines)
+
+
+def _telling(rule: Rule) -> Telling:
+    message = output.compile(rule.output) if rule.output else None
+    fold, rate = rule.fold or Fold(0), rule.rate or Rate(0, 0)
+    return Telling(rule.severity, message, fold.window_ns / 1e9, fold.by, rate.per_minute, rate.burst)
