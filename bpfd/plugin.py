@@ -166,7 +166,14 @@ class BPFTracer:
     program: ClassVar[Path | str]
     """The C file, or its text where that is made."""
     probes: ClassVar[tuple[str, ...]] = ()
-    """What it attaches to, for people: `tracepoint:syscalls:sys_exit_open`."""
+    """What it attaches to: `tracepoint:CATEGORY:NAME`, `raw_tracepoint:NAME`, or `uprobe:PATH:SYMBOL` and
+    `uretprobe:…`; all of one of these three kinds.
+
+    The C functions are TRACEPOINT_PROBE(CATEGORY, NAME), RAW_TRACEPOINT_PROBE(NAME) and
+    `int uprobe__SYMBOL(struct pt_regs *)`. A `?` at the end: it may be missing; BPFD_HAS_NAME says whether it is there.
+    With names for PATH, `uprobe:bash,sh:readline`, it is attached to all programs of these names as they come
+    (kernel/follow.py).
+    """
     ring_bytes: ClassVar[int] = 1 << 20
     """The ring buffer's size in bytes, a power of two and a multiple of the page size. It counts as resident memory."""
 

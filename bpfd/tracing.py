@@ -160,6 +160,8 @@ class Tracing:
         decode = make_decoder(tracer, self._container_of, self._users, self._clock, self._host)
         source = Source(tracer.name, loaded.ring, self._pipeline.taker(tracer.name, decode))
         self._counters.watch(f"tracer.{tracer.name}.lost", lambda: loaded.lost)
+        if (follower := loaded.follower) is not None:
+            self._counters.watch(f"tracer.{tracer.name}.unattached", lambda: follower.refused)
         return Running(tracer, loaded, source, begin=lambda: self._pipeline.add(source))
 
     def _start_plain(self, tracer: type[Tracer]) -> Running:
@@ -197,6 +199,7 @@ class Tracing:
             if running.program is not None and running.source is not None:
                 self._pipeline.remove(running.source)
                 self._counters.unwatch(f"tracer.{name}.lost")
+                self._counters.unwatch(f"tracer.{name}.unattached")
                 running.program.close()
         except Exception:
             log.exception("tracer %s did not stop cleanly", name)

@@ -95,10 +95,10 @@ class Dockerd:
         self.client.api.import_image_from_data(_root_file_system(), repository="bpfd-test", tag="busybox")
 
     def run(self, command: str | list[str], **options: Any) -> Container:
-        """Start a container; text is for the shell. `options` are those of docker's `containers.run`."""
+        """Start a container; text is for the shell. `options` are those of docker's `containers.run`, and `image`."""
         words = ["sh", "-c", command] if isinstance(command, str) else command
         options.setdefault("network_mode", "none")
-        made = self.client.containers.run(self.image, words, detach=True, **options)
+        made = self.client.containers.run(options.pop("image", self.image), words, detach=True, **options)
         assert isinstance(made, Container)
         self._made.append(str(made.id))
         return made

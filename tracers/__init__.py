@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bpfd.hookspecs import hookimpl
 from bpfd.plugin import AnyTracer, TracerFamily
+from bpfd.tracers.bashreadline import BashreadlineTracer
 from bpfd.tracers.bind import BindTracer
 from bpfd.tracers.chargen import ChargenTracer
 from bpfd.tracers.exec import ExecTracer
@@ -26,6 +27,7 @@ from bpfd.tracers.unlink import UnlinkTracer
 def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
     return [
         BindTracer,
+        BashreadlineTracer,
         ChargenTracer,
         ExecTracer,
         ListenTracer,

@@ -497,6 +497,13 @@ int bpfd_emit(void *context) {
   bpf_probe_read_kernel(e->bpfd_packed, at, e->bpfd_ancestors);
   e->ancestors_length = at;
   BPFD_PACK_STRINGS(e, at)
+#ifdef BPFD_PREEMPTIBLE
+  /* Uprobes run with preemption on (bpf_prog_run_array_uprobe, include/linux/bpf.h): another may have taken the place. */
+  if (*(volatile u32 *)&e->tid != (u32)bpf_get_current_pid_tgid()) {
+    counts->lost++;
+    return 0;
+  }
+#endif
   if (bpfd_ring.ringbuf_output(e, at + __builtin_offsetof(struct bpfd_event, bpfd_packed), 0))
     counts->lost++;
   return 0;

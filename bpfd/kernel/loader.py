@@ -77,7 +77,11 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     os.environ["BCC_KERNEL_SOURCE"] = job["headers"]
     bcc = import_bcc()
     bpf = bcc.BPF(text=job["text"], cflags=job["cflags"])
-    link_steps(bcc.BPF, bpf)
+    functions = function_names(bpf)
+    link_steps(bcc.BPF, bpf, functions, job["kind"])
+    for name in functions:
+        if name.startswith((b"uprobe__", b"uretprobe__")):  # the daemon attaches them
+            bpf.load_func(name, bcc.BPF.KPROBE)
     maps = describe_maps(bcc, bpf)
     programs = {name.decode(): function.fd for name, function in bpf.funcs.items()}
     links = attached(bpf)
@@ -89,18 +93,22 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     return answer, [entry["fd"] for entry in maps] + list(programs.values()) + links
 
 
-def link_steps(kinds: Any, bpf: Any) -> None:
-    """Load the programs that others call as their tails, and put each where it is called from.
+def function_names(bpf: Any) -> list[bytes]:
+    library = sys.modules["bcc"].libbcc.lib
+    library.bpf_function_name.restype = ctypes.c_char_p
+    return [library.bpf_function_name(bpf.module, number) for number in range(library.bpf_num_functions(bpf.module))]
+
+
+def link_steps(kinds: Any, bpf: Any, functions: list[bytes], kind: str) -> None:
+    """Load the programs that others call as their tails, as the callers' type, and put each where it is called from.
 
     bcc has attached the probes by now. The step that emits comes last, so that no event leaves before it can be filled.
     """
+    types = {"tracepoint": kinds.TRACEPOINT, "raw_tracepoint": kinds.RAW_TRACEPOINT, "uprobe": kinds.KPROBE}
     table = bpf[b"bpfd_steps"]
-    library = sys.modules["bcc"].libbcc.lib
-    library.bpf_function_name.restype = ctypes.c_char_p
-    present = {library.bpf_function_name(bpf.module, n) for n in range(library.bpf_num_functions(bpf.module))}
     for number, name in reversed(list(enumerate(STEPS))):
-        if name in present:
-            function = bpf.load_func(name, kinds.TRACEPOINT)
+        if name in functions:
+            function = bpf.load_func(name, types[kind])
             table[ctypes.c_int(number)] = ctypes.c_int(function.fd)
 
 

@@ -10,6 +10,15 @@ from bpfd.errors import KernelError, LoadError
 
 TRACEFS = Path("/sys/kernel/tracing")
 DEBUGFS = Path("/sys/kernel/debug/tracing")
+BTF = Path("/sys/kernel/btf")
+USER_KINDS = ("uprobe", "uretprobe")
+"""Probes in programs: at a function's begin, and at its return."""
+_FORMS = {
+    "tracepoint": "CATEGORY:NAME",
+    "raw_tracepoint": "NAME",
+    "uprobe": "PATH:SYMBOL",
+    "uretprobe": "PATH:SYMBOL",
+}
 
 
 def tracefs() -> Path:
@@ -27,20 +36,50 @@ def tracefs() -> Path:
 
 
 def available(tracer: str, probes: tuple[str, ...]) -> list[str]:
-    """The event names of those `probes` that this kernel has. A probe whose name ends in `?` may be missing.
+    """The event names, or symbols, of those `probes` that this kernel has. One whose name ends in `?` may be missing.
 
-    Raises `LoadError` naming the first that is missing and may not be.
+    Raises `LoadError` naming the first that is missing and may not be. Whether a program has a symbol is seen when it
+    is attached (uprobes.py).
     """
     events = tracefs() / "events"
     found = []
     for probe in probes:
         name = probe.rstrip("?")
         kind, _, place = name.partition(":")
-        if kind != "tracepoint":
-            continue
         category, _, event = place.partition(":")
-        if (events / category / event / "id").exists():
+        if kind in USER_KINDS:
+            found.append(place.rpartition(":")[2])
+        elif kind == "raw_tracepoint" and _has_raw_tracepoint(place):
+            found.append(place)
+        elif kind == "tracepoint" and (events / category / event / "id").exists():
             found.append(event)
         elif not probe.endswith("?"):
             raise LoadError(f'tracer "{tracer}": this kernel has no {name}')
     return found
+
+
+def kind_of(tracer: str, probes: tuple[str, ...]) -> str:
+    """The kind of program that `probes` call: `tracepoint`, `raw_tracepoint` or `uprobe`.
+
+    Raises `LoadError` for a kind that there is not, and for several: the programs of a chain of tail calls must be of
+    one type (bpf_prog_map_compatible, kernel/bpf/core.c).
+    """
+    kinds: dict[str, str] = {}
+    for probe in probes:
+        kind, _, place = probe.partition(":")
+        if kind not in _FORMS or not place:
+            forms = ", ".join(f"{one}:{form}" for one, form in _FORMS.items())
+            raise LoadError(f'tracer "{tracer}": probes: "{probe}" is no probe; there are {forms}')
+        kinds.setdefault("uprobe" if kind in USER_KINDS else kind, probe)
+    if len(kinds) > 1:
+        raise LoadError(
+            f'tracer "{tracer}": probes: {" and ".join(kinds.values())} are of different kinds; '
+            "make a tracer for each kind: the kernel chains programs of one kind only"
+        )
+    return next(iter(kinds), "tracepoint")
+
+
+def _has_raw_tracepoint(name: str) -> bool:
+    """Every tracepoint has a type of its own in the BTF of the kernel or of its module, also those without an event."""
+    wanted = f"\0btf_trace_{name}\0".encode()
+    return any(wanted in path.read_bytes() for path in sorted(BTF.iterdir(), key=lambda path: path.name != "vmlinux"))

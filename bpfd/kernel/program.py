@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from bpfd.errors import LoadError
-from bpfd.kernel import loader, probes, source
+from bpfd.kernel import loader, probes, source, uprobes
+from bpfd.kernel.follow import Follower, followed
 from bpfd.kernel.image import PAGE_BYTES
 from bpfd.kernel.maps import Map, create_pages, possible_cpus, program_info
 from bpfd.kernel.ring import Ring
@@ -76,6 +77,15 @@ class Program:
         self.ring = Ring(ring.fd, ring.max_entries)
         self._counts_map = mmap.mmap(self.maps["bpfd_counts"].fd, _whole_pages(possible_cpus() * COUNTS_BYTES))
         self._counts = memoryview(self._counts_map).cast("Q")
+        self.follower: Follower | None = None
+
+    def attach(self, names: tuple[str, ...]) -> None:
+        """Attach the probes that are in programs; the loader has attached the others. Raises `LoadError`, OSError."""
+        self._fds += uprobes.attach_named(self.name, names, self.program_fds)
+        what = followed(self.name, names)
+        if what is not None:
+            self.follower = Follower(self.name, what, self.maps, self.program_fds)
+            self.follower.start()
 
     def count(self, number: int) -> int:
         """The sum over all processors of one of `struct bpfd_counts`: 0 seen, 1 passed, 2 lost, 3 to 7 the tracer's."""
@@ -130,6 +140,8 @@ class Program:
 
     def close(self) -> None:
         """Detach and give everything back. The thread that reads the ring must have let go of it."""
+        if self.follower is not None:
+            self.follower.stop()
         self.ring.close()
         self._counts.release()
         self._counts_map.close()
@@ -168,16 +180,26 @@ def load(spec: Spec, build: Build) -> Program:
         late = time.monotonic() - started >= LOAD_TIMEOUT_S
         raise LoadError(f'tracer "{spec.name}": {_TOO_SLOW if late else _cause(said, child.returncode)}')
     try:
-        return Program(spec.name, answer, fds)
+        loaded = Program(spec.name, answer, fds)
     except (OSError, KeyError, ValueError) as error:
         close_all(fds)
         raise LoadError(f'tracer "{spec.name}": its ring buffer cannot be mapped: {error}') from None
+    try:
+        loaded.attach(spec.probes)
+    except BaseException as error:
+        loaded.close()
+        if isinstance(error, OSError):
+            raise LoadError(f'tracer "{spec.name}": its probes cannot be attached: {error}') from None
+        raise
+    return loaded
 
 
 def _job(spec: Spec, build: Build) -> dict[str, Any]:
+    kind = probes.kind_of(spec.name, spec.probes)
     has = probes.available(spec.name, spec.probes)
+    what = followed(spec.name, spec.probes)
     text = source.program_text(spec.program, spec.fields)
-    defines = {
+    defines: dict[str, object] = {
         "BPFD_SELF": build.self_pid,
         "BPFD_CPUS": possible_cpus(),
         "BPFD_RING_PAGES": spec.ring_bytes // mmap.PAGESIZE,
@@ -187,8 +209,12 @@ def _job(spec: Spec, build: Build) -> dict[str, Any]:
         defines["BPFD_CGROUP_V1"] = build.cgroup_v1
     if source.wants_all_types(text):
         defines["BPFD_VMLINUX"] = 1
+    if kind == "uprobe":
+        defines["BPFD_PREEMPTIBLE"] = 1
+    if what is not None:
+        defines["BPFD_IS_FOLLOWED(a,b)"] = f"({what.condition})"
     cflags = [f"-D{name}={value}" for name, value in defines.items()]
-    return {"text": text, "headers": str(build.headers), "cflags": [*cflags, "-Wno-unused-function"]}
+    return {"text": text, "kind": kind, "headers": str(build.headers), "cflags": [*cflags, "-Wno-unused-function"]}
 
 
 def _converse(child: subprocess.Popen[bytes], peer: socket.socket, job: bytes) -> tuple[bytes, Any, list[int]]:
