@@ -11,7 +11,13 @@ from collections.abc import Sequence
 import numpy
 import numpy.typing
 
-from bpfd.rules.automaton import HIT, MOST_ENTRIES, MOST_STATES, Mask, TooLarge
+from bpfd.rules.automaton import END, FIRST_CLASS, HIT, NOTHING, Automaton, Mask, Pattern, TooLarge, stride_of
+
+MOST_STATES = 1 << 20
+MOST_ENTRIES = 1 << 26
+"""What a table may grow to: 256 MiB of kernel memory."""
+_BEGIN = 1
+"""The state where a text begins."""
 
 Words = numpy.typing.NDArray[numpy.uint32]
 Masks = numpy.typing.NDArray[numpy.uint64]
@@ -19,24 +25,40 @@ Level = tuple[Words, Words, Words]
 """States, their parents, and the symbols that lead to them."""
 
 
-def build_table(
-    sequences: Sequence[tuple[bool, bytes]], marks: Sequence[Mask], stride: int
-) -> tuple[bytes, tuple[Mask, ...]]:
-    """The same as `bpfd.rules.automaton.build_small`, for many sequences. Raises `TooLarge`."""
-    trie = _Trie(sequences, stride)
+def build(patterns: Sequence[Pattern], same: Sequence[tuple[int, int]] = ()) -> Automaton:
+    """The automaton of plain `patterns`, all with case or all without. `same`: pairs of bytes that count as one.
+
+    Raises `TooLarge`.
+    """
+    classes, count = _classes(patterns, same)
+    stride = stride_of(count)
+    trie = _Trie(patterns, classes, stride)
     if trie.states > MOST_STATES or trie.states * stride > MOST_ENTRIES:
         raise TooLarge(f"{trie.states} states")
     table = numpy.zeros((trie.states, stride), dtype=numpy.uint32)
     found = numpy.zeros((trie.states, 3), dtype=numpy.uint64)
-    for mark, state in zip(marks, trie.last, strict=True):
-        found[state] |= numpy.array(mark, dtype=numpy.uint64)
+    marks = numpy.array([(p.wanted, p.refused, p.undecided) for p in patterns], dtype=numpy.uint64).reshape(-1, 3)
+    numpy.bitwise_or.at(found, trie.last, marks)
     _fill(table, found, trie)
-    unique, numbers = numpy.unique(found, axis=0, return_inverse=True)
-    masks, numbers = _nothing_first(unique, numbers.reshape(-1))
-    hit = numpy.where(numbers.astype(bool), numpy.uint32(HIT), numpy.uint32(0))
-    entries = table * numpy.uint32(stride) | hit[table]
+    masks, numbers = _numbered(found)
+    rows = numpy.arange(trie.states, dtype=numpy.uint32) * numpy.uint32(stride)
+    rows[numbers != 0] |= numpy.uint32(HIT)
+    entries = rows[table]
     entries[:, 0] = numbers
-    return entries.astype(numpy.uint32).tobytes(), masks
+    return Automaton(classes, stride, _BEGIN * stride, entries.data.cast("B").cast("I"), masks)
+
+
+def _classes(patterns: Sequence[Pattern], same: Sequence[tuple[int, int]]) -> tuple[bytes, int]:
+    """The class of each byte, and how many there are; the first is that of bytes that no pattern has."""
+    used = sorted(set(b"".join(pattern.text for pattern in patterns)))
+    numbers = {byte: number for number, byte in enumerate(used, FIRST_CLASS + 1)}
+    classes = bytearray(numbers.get(byte, FIRST_CLASS) for byte in range(256))
+    if patterns and patterns[0].ignore_case:
+        for upper in range(ord("A"), ord("Z") + 1):
+            classes[upper] = classes[upper + 32]
+    for one, other in same:
+        classes[one] = classes[other]
+    return bytes(classes), len(used) + 1
 
 
 def move(table: memoryview, stride: int, base: int, numbers: Sequence[int]) -> bytes:
@@ -50,18 +72,18 @@ def move(table: memoryview, stride: int, base: int, numbers: Sequence[int]) -> b
 class _Trie:
     """All patterns' prefixes as states: 0 is the root, 1 where a text begins; each has a tree of levels below it."""
 
-    def __init__(self, sequences: Sequence[tuple[bool, bytes]], stride: int) -> None:
-        count = len(sequences)
-        self.begin = 1
+    def __init__(self, patterns: Sequence[Pattern], classes: bytes, stride: int) -> None:
         self.states = 2
         self.levels: list[tuple[Level, Level]] = []
         """For each level: what lies below the root, and what lies below the begin."""
-        tied = numpy.array([tied for tied, _ in sequences], dtype=bool)
+        end = bytes([END])
+        sequences = [p.text.translate(classes) + end if p.at_end else p.text.translate(classes) for p in patterns]
+        tied = numpy.array([pattern.at_begin for pattern in patterns], dtype=bool)
         self.last = tied.astype(numpy.int64)
         """For each pattern, the state that it ends in."""
-        lengths = numpy.array([len(symbols) for _, symbols in sequences], dtype=numpy.int64)
-        flat = numpy.frombuffer(b"".join(symbols for _, symbols in sequences), dtype=numpy.uint8)
-        begins = numpy.concatenate(([0], numpy.cumsum(lengths)[:-1])) if count else lengths
+        lengths = numpy.array([len(symbols) for symbols in sequences], dtype=numpy.int64)
+        flat = numpy.frombuffer(b"".join(sequences), dtype=numpy.uint8)
+        begins = numpy.concatenate(([0], numpy.cumsum(lengths)[:-1])) if sequences else lengths
         for level in range(int(lengths.max(initial=0))):
             sides = []
             for side in (~tied, tied):
@@ -102,11 +124,11 @@ def _fill(table: Words, found: Masks, trie: _Trie) -> None:
                 table[above, through] = children
 
 
-def _nothing_first(
-    unique: Masks, numbers: numpy.typing.NDArray[numpy.int64]
-) -> tuple[tuple[Mask, ...], numpy.typing.NDArray[numpy.int64]]:
-    """The masks as they are numbered, the empty one first. It sorts first, if it is there; the root never has one."""
-    masks = tuple(Mask(int(wanted), int(refused), bool(undecided)) for wanted, refused, undecided in unique.tolist())
-    if masks and masks[0] == Mask(0, 0, False):
-        return masks, numbers
-    return (Mask(0, 0, False), *masks), numbers + 1
+def _numbered(found: Masks) -> tuple[tuple[Mask, ...], numpy.typing.NDArray[numpy.uint32]]:
+    """The different masks, the empty one first, and for each state the number of its own."""
+    numbers = numpy.zeros(len(found), dtype=numpy.uint32)
+    finding = numpy.nonzero(found.any(axis=1))[0]  # most states find nothing
+    unique, inverse = numpy.unique(found[finding], axis=0, return_inverse=True)
+    numbers[finding] = inverse.reshape(-1) + 1
+    masks = (Mask(int(wanted), int(refused), bool(undecided)) for wanted, refused, undecided in unique.tolist())
+    return (NOTHING, *masks), numbers

@@ -178,7 +178,7 @@ def _regex(patterns: list[str]) -> Judge:
     compiled = _compile("|".join(f"(?:{pattern})" for pattern in patterns) if len(patterns) > 1 else patterns[0])
     match = compiled.Match
     anchor = type(compiled).Anchor.UNANCHORED
-    nothing = [(-1, -1)]
+    nothing = [(-1, -1)] * (1 + compiled.NumberOfCapturingGroups())  # groups with a name are captured all the same
 
     def matches(text: str) -> bool:
         data = text.encode("utf-8", "surrogatepass")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 
 from bpfd.plugin import Field
 from bpfd.rules.automaton import Automaton, Mask
 from bpfd.rules.model import RUNTIMES
-from bpfd.rules.plan import Plan, number_fields, text_fields
+from bpfd.rules.plan import Plan, TextPlan, number_fields, text_fields
 
 PAGE_BYTES = 65536
 PAGE_WORDS = PAGE_BYTES // 4
@@ -23,7 +24,7 @@ MOST_MASKS = 2048
 ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, ROWS_AT = 304, 432, 688, 1456, 8192
 EMIT, NUMBERS, TEXT, LATE = range(4)
 """The steps, as BPFD_STEP_ in filter.h."""
-SMALL_TABLE = 1 << 17
+SMALL_TABLE = 1 << 18
 """Entries of a table that are moved one by one; with more it is numpy's work."""
 UNKNOWN_SCOPE = SCOPES - 1
 _TEXT = struct.Struct("=QII")
@@ -68,15 +69,28 @@ def lay_out(
 def _lay_rows(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, masks: _Masks) -> bytes:
     """All automata's rows one after the other, each told to the head."""
     rows = bytearray()
-    texts = text_fields(tracer_fields)
-    for name in _in_order(plan, tracer_fields):
-        automaton, number = plan.texts[name].automaton, texts.index(name)
+    for _, walk, automaton, number, _ in _walks(plan, tracer_fields):
         rows += bytes(-(ROWS_AT + len(rows)) % (automaton.stride * 4))
         base = (ROWS_AT + len(rows)) // 4
-        _TEXT.pack_into(head, TEXT_AT + number * _TEXT.size, plan.texts[name].free, base + automaton.start, base)
+        _TEXT.pack_into(head, TEXT_AT + number * _TEXT.size, walk.free, base + automaton.start, base)
         head[CLASSES_AT + number * 256 : CLASSES_AT + number * 256 + 256] = automaton.classes
         rows += _rows(automaton, base, masks.add(automaton.masks))
     return bytes(rows)
+
+
+def _walks(plan: Plan, tracer_fields: tuple[Field, ...]) -> Iterator[tuple[str, TextPlan, Automaton, int, bool]]:
+    """Each automaton in the order in which texts are walked: of which field and walk, its number in the head, and
+    whether another one of the same walk follows. The first of a field has the field's number.
+    """
+    texts = text_fields(tracer_fields)
+    further = count(len(texts))
+    for name in _in_order(plan, tracer_fields):
+        first = True
+        for walk in plan.texts[name]:
+            for automaton in walk.automata:
+                number = texts.index(name) if first else next(further)
+                yield name, walk, automaton, number, automaton is not walk.automata[-1]
+                first = False
 
 
 def _lay_numbers(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, pages: list[bytes]) -> None:
@@ -138,13 +152,12 @@ def _order(plan: Plan, tracer_fields: tuple[Field, ...]) -> bytes:
     if plan.numbers:
         order += bytes((NUMBERS, 0, 0, 0))
     late_filled = not any(field.late for field in tracer_fields)
-    for name in _in_order(plan, tracer_fields):
+    for name, _, _, number, more in _walks(plan, tracer_fields):
         if not late_filled and name in known and known[name].late:
             order += bytes((LATE, 0, 0, 0))
             late_filled = True
-        number = texts.index(name)
         also = known[name].also if name in known else ""
         if also:
             order += bytes((TEXT, texts.index(also), number, 1))
-        order += bytes((TEXT, number, number, 0))
+        order += bytes((TEXT, texts.index(name), number, more))
     return bytes(order + bytes((EMIT, 0, 0, 0)))

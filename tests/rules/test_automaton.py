@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpfd.rules import automaton, automaton_large
-from bpfd.rules.automaton import Automaton, Mask, Pattern, TooLarge, build
+from bpfd.rules import automaton, automaton_large, field_automata
+from bpfd.rules.automaton import NOTHING, Automaton, Mask, Pattern, TooLarge
+from bpfd.rules.field_automata import Room
 
-ALPHABET = b"ab/ \0\xc3\xa9"
+ALPHABET = b"abAB/ \0\xc3\xa9"
 few_bytes = st.lists(st.sampled_from(list(ALPHABET)), max_size=12).map(bytes)
 patterns = st.builds(
     Pattern,
@@ -22,9 +23,26 @@ patterns = st.builds(
     st.integers(0, 15),
     st.integers(0, 15),
     st.booleans(),
+    st.just(False),
+)
+with_case_or_without = patterns | patterns.map(
+    lambda pattern: pattern._replace(text=pattern.text.lower(), ignore_case=True)
 )
 texts = few_bytes | st.binary(max_size=20)
 LARGE_ENOUGH = automaton.SMALL // 8 + 1
+
+
+def build(listed: list[Pattern], same: tuple[tuple[int, int], ...] = ()) -> Automaton:
+    [made] = field_automata.build(listed, (), same, Room(0))
+    return made
+
+
+def walked(listed: list[Pattern], text: bytes, same: tuple[tuple[int, int], ...] = ()) -> Mask:
+    """What all automata that are made of `listed` find in `text`."""
+    found = NOTHING
+    for made in field_automata.build(listed, (), same, Room(2)):
+        found = found.with_(made.walk(text))
+    return found
 
 
 def searched(listed: list[Pattern], text: bytes) -> Mask:
@@ -40,6 +58,8 @@ def searched(listed: list[Pattern], text: bytes) -> Mask:
 
 
 def occurs(pattern: Pattern, text: bytes) -> bool:
+    if pattern.ignore_case:
+        text = text.lower()
     if pattern.at_begin and pattern.at_end:
         return text == pattern.text
     if pattern.at_begin:
@@ -52,7 +72,7 @@ def padded(listed: list[Pattern]) -> list[Pattern]:
     return [*listed, *(Pattern(b"%07dZ" % number, False, False, 0, 0) for number in range(LARGE_ENOUGH))]
 
 
-@given(st.lists(patterns, max_size=8), st.lists(texts, min_size=1, max_size=5))
+@given(st.lists(with_case_or_without, max_size=8), st.lists(texts, min_size=1, max_size=5))
 def test_an_automaton_finds_what_a_search_for_each_pattern_finds(listed: list[Pattern], given: list[bytes]) -> None:
     made = build(listed)
     for text in given:
@@ -60,28 +80,26 @@ def test_an_automaton_finds_what_a_search_for_each_pattern_finds(listed: list[Pa
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(patterns, min_size=1, max_size=30), st.lists(texts, min_size=1, max_size=5))
+@given(st.lists(with_case_or_without, min_size=1, max_size=30), st.lists(texts, min_size=1, max_size=5))
 def test_one_built_with_numpy_finds_the_same(listed: list[Pattern], given: list[bytes]) -> None:
-    made = build(padded(listed))
+    many = padded(listed)
     for text in given:
-        assert made.walk(text) == searched(listed, text)
+        assert walked(many, text) == searched(listed, text)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), few_bytes.map(lambda raw: bytes(3 + b % 4 for b in raw))), max_size=12))
-def test_both_ways_to_build_make_automata_that_find_alike(sequences: list[tuple[bool, bytes]]) -> None:
-    marks = [Mask(1 << number, 0, False) for number in range(len(sequences))]
-    made = [make(sequences, marks, 8) for make in (automaton.build_small, automaton_large.build_table)]
-    small, large = (
-        Automaton(bytes(range(256)), 8, automaton.BEGIN * 8, memoryview(table).cast("I"), masks)
-        for table, masks in made
-    )
-    for _, symbols in sequences:
-        for text in (symbols, symbols[1:], symbols + b"\3\4", b"\5" + symbols):
+@given(st.lists(patterns, max_size=12), st.booleans())
+def test_both_ways_to_build_make_automata_that_find_alike(listed: list[Pattern], ignore_case: bool) -> None:
+    if ignore_case:
+        listed = [pattern._replace(text=pattern.text.lower(), ignore_case=True) for pattern in listed]
+    same = ((0, ord(" ")),)
+    small, large = build(listed, same), automaton_large.build(listed, same)
+    for pattern in listed:
+        for text in (pattern.text, pattern.text[1:], pattern.text + b"a\0", b"B" + pattern.text, pattern.text.upper()):
             assert small.walk(text) == large.walk(text)
 
 
-@given(st.lists(patterns, min_size=1, max_size=6), few_bytes)
+@given(st.lists(with_case_or_without, min_size=1, max_size=6), few_bytes)
 def test_bytes_that_count_as_one_are_found_for_each_other(listed: list[Pattern], text: bytes) -> None:
     made = build(listed, ((0, ord(" ")),))
     assert made.walk(text) == searched(listed, text.replace(b"\0", b" "))
@@ -106,8 +124,8 @@ def test_a_hundred_thousand_patterns_are_built_within_bounds_or_refused() -> Non
     except TooLarge as error:
         pytest.fail(f"100,000 patterns of 12 bytes are not too many: {error}")
     assert time.monotonic() - began < 30
-    assert made.states <= automaton.MOST_STATES
-    assert len(made.table) <= automaton.MOST_ENTRIES
+    assert made.states <= automaton_large.MOST_STATES
+    assert len(made.table) <= automaton_large.MOST_ENTRIES
     for number in (0, 1, 77_777, 99_999):
         assert made.walk(b"/srv" + names[number] + b".txt").wanted >> (number % 64) & 1
     assert made.walk(b"/srv/nothing").wanted == 0

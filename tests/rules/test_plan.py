@@ -12,6 +12,7 @@ from bpfd.event import HOST, NOT_FOUND, Container, Event
 from bpfd.plugin import Field
 from bpfd.rules import model, predicate
 from bpfd.rules import plan as planning
+from bpfd.rules.automaton import NOTHING
 from bpfd.rules.model import RUNTIMES, All, Any, Condition, Not
 from bpfd.rules.plan import BITS, Plan
 
@@ -25,7 +26,7 @@ FIELDS = (
     Field("flag", "yes or no", type="bool"),
 )
 LOW, HIGH, MOST = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
-ALPHABET = "ab/é"
+ALPHABET = "abA/é"
 pieces = st.text(ALPHABET, min_size=1, max_size=3)
 numbers = st.sampled_from([LOW, -3, -1, 0, 1, 2, 7, HIGH, MOST, MOST + 5, LOW - 5])
 texts = st.builds(
@@ -35,12 +36,48 @@ texts = st.builds(
     st.lists(pieces, min_size=1, max_size=3).map(tuple),
     st.booleans(),
 )
+pattern_texts = st.sampled_from(["name", "words", "command"])
 globs = st.builds(
     model.Test,
-    st.sampled_from(["name", "words"]),
+    pattern_texts,
     st.just("glob"),
-    st.lists(st.text(ALPHABET + "*?", min_size=1, max_size=4), min_size=1, max_size=2).map(tuple),
+    st.lists(
+        st.lists(st.sampled_from([*ALPHABET, "*", "?", "[!a]", "[a-b]", "[A-Z]", "\\*"]), min_size=1, max_size=5).map(
+            "".join
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    st.booleans(),
 )
+regexes = st.builds(
+    model.Test,
+    pattern_texts,
+    st.just("regex"),
+    st.lists(
+        st.sampled_from(
+            [
+                "a+b",
+                "^a",
+                "a$",
+                "^(ab?|/)+$",
+                "a.b",
+                "[^a]b",
+                "é?a",
+                "(?i)k",
+                r"\bab",
+                r"a\Wb",
+                "^.{2,3}$",
+                "a|b|é",
+                ".",
+            ]
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    st.booleans(),
+)
+there = st.builds(model.Test, pattern_texts, st.just("exists"))
 compared = st.builds(
     model.Test,
     st.sampled_from(["size", "count", "slow", "pid", "tgid", "uid", "returnValue", "tid"]),
@@ -53,7 +90,7 @@ runtimes = st.builds(
     st.just("is"),
     st.lists(st.sampled_from(["docker", "kube", NOT_FOUND]), min_size=1, max_size=2).map(tuple),
 )
-clauses = texts | globs | compared | runtimes | st.just(model.Test("flag", "is", ("true",)))
+clauses = texts | globs | regexes | there | compared | runtimes | st.just(model.Test("flag", "is", ("true",)))
 conditions: st.SearchStrategy[Condition] = st.recursive(
     clauses,
     lambda inner: (
@@ -65,13 +102,25 @@ conditions: st.SearchStrategy[Condition] = st.recursive(
 )
 
 
+raw_texts = st.lists(
+    st.sampled_from(
+        [*(character.encode() for character in ALPHABET), b"k", b"K", b"\n", b"\xc3", b"\xff", b"\xe2\x84\xaa"]
+    ),
+    max_size=6,
+).map(b"".join)
+
+
+def decoded(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
 @st.composite
 def events(draw: st.DrawFn) -> tuple[Event, dict[str, bytes], dict[str, int]]:
     """An event, and its texts and numbers as the kernel has them."""
     raw = {
-        "name": draw(st.text(ALPHABET, max_size=5)).encode(),
-        "words": draw(st.text(ALPHABET + "\0", max_size=5)).encode(),
-        "command": draw(st.text("ab", max_size=3)).encode(),
+        "name": draw(raw_texts),
+        "words": draw(raw_texts).replace(b"/", b"\0"),
+        "command": draw(st.lists(st.sampled_from([b"a", b"b", b"A", b"\xff"]), max_size=3).map(b"".join)),
     }
     held = {
         "size": draw(st.sampled_from([LOW, -3, -1, 0, 1, 2, 7, HIGH])),
@@ -83,7 +132,7 @@ def events(draw: st.DrawFn) -> tuple[Event, dict[str, bytes], dict[str, int]]:
         "gid": 0,
         "returnValue": draw(st.sampled_from([LOW, -3, -1, 0, 1, 7, HIGH])),
     }
-    data = {"name": raw["name"].decode(), "words": raw["words"].replace(b"\0", b" ").decode(), "flag": "true"}
+    data = {"name": decoded(raw["name"]), "words": decoded(raw["words"].replace(b"\0", b" ")), "flag": "true"}
     data |= {"size": str(held["size"]), "kind": hex(held["kind"]), "slow": str(held["slow"])}
     if held["count"]:
         data["count"] = str(held["count"])
@@ -96,7 +145,7 @@ def events(draw: st.DrawFn) -> tuple[Event, dict[str, bytes], dict[str, int]]:
         1,
         held["uid"],
         0,
-        raw["command"].decode(),
+        decoded(raw["command"]),
         held["returnValue"],
         data,
         container,
@@ -111,10 +160,13 @@ def left(plan: Plan, event: Event, raw: dict[str, bytes], held: dict[str, int]) 
     for name, numbered in plan.numbers.items():
         place = bisect_right(numbered.bounds, held[name], key=lambda bound: bound.lower) - 1
         bits &= numbered.bounds[place].wanted | numbered.free
-    for name, text in plan.texts.items():
-        found = text.automaton.walk(raw[name])
-        if not found.undecided:
-            bits &= (found.wanted | text.free) & ~found.refused
+    for name, walks in plan.texts.items():
+        for walk in walks:
+            found = NOTHING
+            for automaton in walk.automata:
+                found = found.with_(automaton.walk(raw[name]))
+            if not found.undecided:
+                bits &= (found.wanted | walk.free) & ~found.refused
     return bits
 
 
@@ -172,15 +224,17 @@ def test_intervals_of_a_number_are_those_that_counting_finds(
 @pytest.mark.parametrize(
     ("condition", "why"),
     [
-        (model.Test("name", "regex", ("a+",)), "can't search for such a pattern"),
-        (model.Test("name", "glob", ("a*b",)), "searches for a part of the pattern"),
-        (model.Test("name", "is", ("A",), ignore_case=True), "can't search for such a pattern"),
+        (model.Test("name", "regex", (r"\b.",)), 'name regex: the kernel can\'t search for "\\b.": it has \\b'),
+        (model.Test("name", "regex", (r"x\b.",)), 'the kernel searches for a part of "x\\b." only: it has \\b'),
+        (model.Test("name", "regex", ("(?m)^a$",)), "it looks at lines"),
+        (model.Test("name", "regex", ("é",), ignore_case=True), "ignores the case of a character beyond ASCII"),
+        (model.Test("name", "regex", ("a.{300}b",)), 'a part of "a.{300}b" only: it needs more than 512 states'),
+        (Not(model.Test("name", "regex", (r"x\b",))), 'the kernel can\'t search for "x\\b": it has \\b'),
         (model.Test("kind", "is", ("0x1",)), "the text is made in Python"),
         (model.Test("user", "is", ("root",)), "only Python knows the field's text"),
         (model.Test("flag", "is", ("true",)), "only Python knows the field's text"),
         (model.Test("slow", "above", ("1",)), "compares numbers before this one is known"),
         (model.Test("count", "is", ("0",)), "left out where it is 0"),
-        (All((model.Test("name", "is", ("a",)), model.Test("name", "prefix", ("a",)))), "another clause on name"),
     ],
 )
 def test_what_the_kernel_does_not_decide_alone_is_named_with_the_reason(condition: Condition, why: str) -> None:
@@ -226,8 +280,10 @@ def test_what_keeps_out_one_of_the_rules_that_share_a_bit_does_not_keep_out_the_
         for number in range(200)
     ]
     plan = planning.make(rules, FIELDS)
-    found = plan.texts["name"].automaton.walk(b"ax5x")
-    bits = (found.wanted | plan.texts["name"].free) & ~found.refused
+    [walk] = plan.texts["name"]
+    [automaton] = walk.automata
+    found = automaton.walk(b"ax5x")
+    bits = (found.wanted | walk.free) & ~found.refused
     assert {rule for bit, of in enumerate(plan.rules_of) if bits >> bit & 1 for rule in of} >= set(range(200)) - {5}
 
 

@@ -1,0 +1,160 @@
+"""A condition as a sum of products: it holds if all clauses of one of its products hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bpfd.plugin import Field
+from bpfd.rules import fields as own_fields
+from bpfd.rules import ranges, text_patterns
+from bpfd.rules.model import RUNTIMES, All, Any, Condition, Not, Test
+from bpfd.rules.ranges import Range
+
+MOST_PRODUCTS = 16
+"""A condition that multiplies out to more is left to Python."""
+OWN_TEXTS = ("command",)
+OWN_NUMBERS = ("pid", "uid", "gid", "returnValue")
+"""The event's own fields that the kernel looks at, in the order of its tables; the tracer's own follow."""
+_SAME = {"tgid": "pid"}
+
+
+class Clause(NamedTuple):
+    """A clause or its contrary."""
+
+    test: Test
+    negated: bool
+
+
+@dataclass(slots=True)
+class Product:
+    """One way for a rule to hold: what must be found, what must not, and where it may run."""
+
+    rule: int
+    texts: dict[str, list[Test]] = field(default_factory=dict)
+    """For each field, clauses that must all hold."""
+    not_texts: dict[str, list[Test]] = field(default_factory=dict)
+    """For each field, clauses of which none may hold."""
+    numbers: dict[str, list[Range]] = field(default_factory=dict)
+    runtimes: frozenset[str] = frozenset(RUNTIMES)
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Products of one shape may share a bit and stay worth looking at."""
+        return (*sorted((name, len(tests)) for name, tests in self.texts.items()), *sorted(self.numbers), self.runtimes)
+
+
+def of(rule: int, condition: Condition, known: Mapping[str, Field], inexact: dict[int, str]) -> list[Product]:
+    """The products of a rule. What of it they leave out is noted in `inexact`, with the clause and the reason."""
+    multiplied = multiply_out(condition)
+    if multiplied is None:
+        inexact[rule] = f"the condition multiplies out to more than {MOST_PRODUCTS} alternatives"
+        return [Product(rule)]
+    products = []
+    for literals in multiplied:
+        taker = _Taker(Product(rule), known)
+        outcomes = [taker.take(literal) for literal in literals]
+        if "never" in outcomes:
+            continue
+        products.append(taker.product)
+        for literal, outcome in zip(literals, outcomes, strict=True):
+            if outcome:
+                inexact.setdefault(rule, f"{describe(literal.test)}: {outcome}")
+    return products
+
+
+def multiply_out(condition: Condition) -> list[list[Clause]] | None:
+    """The condition as a sum of products; None if there are too many. No recursion deeper than the condition."""
+
+    def walk(part: Condition, negated: bool) -> list[list[Clause]] | None:
+        match part:
+            case Test():
+                return [[Clause(part, negated)]]
+            case Not():
+                return walk(part.part, not negated)
+            case All() | Any():
+                parts = [walk(inner, negated) for inner in part.parts]
+                if isinstance(part, All) != negated:
+                    return _times(parts)
+                return _plus(parts)
+
+    return walk(condition, False)
+
+
+def _plus(parts: Iterable[list[list[Clause]] | None]) -> list[list[Clause]] | None:
+    total: list[list[Clause]] = []
+    for part in parts:
+        if part is None or len(total) + len(part) > MOST_PRODUCTS:
+            return None
+        total += part
+    return total
+
+
+def _times(parts: Iterable[list[list[Clause]] | None]) -> list[list[Clause]] | None:
+    total: list[list[Clause]] = [[]]
+    for part in parts:
+        if part is None or len(total) * len(part) > MOST_PRODUCTS:
+            return None
+        total = [[*one, *other] for one in total for other in part]
+    return total
+
+
+def describe(test: Test) -> str:
+    return f"{test.field} {test.operator}"
+
+
+class _Taker:
+    """Puts clauses into a product, as far as the kernel can judge them."""
+
+    def __init__(self, product: Product, known: Mapping[str, Field]) -> None:
+        self.product, self._known = product, known
+
+    def take(self, literal: Clause) -> str:
+        """What keeps the kernel from judging the clause; nothing if it may; `never` if it can't hold."""
+        test, negated = literal
+        name = _SAME.get(test.field, test.field)
+        if name == "containerRuntime":
+            return self._take_runtime(test, negated)
+        known = self._known.get(name)
+        if known is None:
+            return "the kernel does not know the field"
+        if known.is_string and (name in OWN_TEXTS or not own_fields.getter(name)):
+            return self._take_text(name, known, test, negated)
+        if known.type in ("s64", "u64") and (name in OWN_NUMBERS or not own_fields.getter(name)):
+            return self._take_number(name, known, test, negated)
+        return "only Python knows the field's text"
+
+    def _take_runtime(self, test: Test, negated: bool) -> str:
+        if test.operator != "is" or test.ignore_case:
+            return "the kernel compares runtimes by their whole names"
+        named = frozenset(test.values)
+        self.product.runtimes &= frozenset(RUNTIMES) - named if negated else named
+        return "" if self.product.runtimes else "never"
+
+    def _take_text(self, name: str, known: Field, test: Test, negated: bool) -> str:
+        """Whether the kernel has room for the patterns shows when those of all rules are there."""
+        if known.show is not None:
+            return "the text is made in Python"
+        if not text_patterns.is_known(test):
+            return "the kernel can't search for such a pattern"
+        into = self.product.not_texts if negated else self.product.texts
+        tests = into.setdefault(name, [])
+        if test not in tests:
+            tests.append(test)
+        return ""
+
+    def _take_number(self, name: str, known: Field, test: Test, negated: bool) -> str:
+        if known.show is not None:
+            return "the text is made in Python"
+        if known.late:
+            return "the kernel compares numbers before this one is known"
+        found = ranges.of(test, known)
+        if found is None:
+            return "the kernel can't compare so"
+        if known.optional and any(low <= 0 <= high for low, high in found):
+            return "the field is left out where it is 0"
+        allowed = ranges.without(ranges.limits(known), found) if negated else found
+        before = self.product.numbers.get(name)
+        self.product.numbers[name] = allowed if before is None else ranges.both(before, allowed)
+        return "" if self.product.numbers[name] else "never"
