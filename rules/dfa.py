@@ -112,12 +112,15 @@ def minimal(dfa: Dfa, budget: Budget) -> Dfa:
 
 def _blocks(dfa: Dfa, budget: Budget) -> list[set[int]]:
     """The states in blocks of those that judge alike."""
-    count, width = len(dfa.rows), len(dfa.rows[0])
-    sources: list[list[list[int]]] = [[[] for _ in range(count)] for _ in range(width)]
-    for state, row in enumerate(dfa.rows):
-        for symbol, target in enumerate(row):
-            sources[symbol][target].append(state)
-    budget.spend(count * width // 4)
+    count = len(dfa.rows)
+    columns = dict.fromkeys(zip(*dfa.rows, strict=True))  # classes that lead alike everywhere are looked at once
+    sources: list[list[list[int]]] = []
+    for column in columns:
+        leading: list[list[int]] = [[] for _ in range(count)]
+        for state, target in enumerate(column):
+            leading[target].append(state)
+        sources.append(leading)
+    budget.spend(count * len(columns) // 4)
     others = range(1, count)
     blocks = [{FOUND_STATE}, {s for s in others if dfa.at_end[s]}, {s for s in others if not dfa.at_end[s]}]
     blocks = [block for block in blocks if block]

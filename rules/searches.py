@@ -11,7 +11,7 @@ from bpfd.rules.budget import Budget, TooDear
 from bpfd.rules.bytewise import ByteDfa
 from bpfd.rules.expression import ANY, Chars, Expression, Unsupported, of_glob
 
-MOST_STEPS = 20_000
+MOST_STEPS = 40_000
 """What one pattern may take, in steps of `Budget`."""
 _ROOM = 1 << 20
 """How many entries all automata that are kept may have together."""

@@ -19,7 +19,7 @@ from bpfd.event import Event
 from bpfd.kernel.program import Build
 from bpfd.kernel.record import WALK
 from bpfd.plugin import BPFTracer, Field
-from bpfd.rules import model, predicate
+from bpfd.rules import model, patterns, predicate
 from bpfd.rules.model import All, Any, Condition, Not
 from bpfd.tracers.exec import ExecTracer
 from tests.kernel.conftest import Bench
@@ -42,16 +42,29 @@ texts = st.builds(
 )
 globs = st.builds(
     model.Test,
-    st.sampled_from(["filename", "path"]),
+    st.sampled_from(["filename", "path", "command"]),
     st.just("glob"),
-    st.lists(st.text(ALPHABET + "*?", min_size=1, max_size=5), min_size=1, max_size=2).map(tuple),
+    st.lists(
+        st.lists(st.sampled_from([*ALPHABET, "*", "*", "?", "[!a]", "[a-bé]", "[A-Z]"]), min_size=1, max_size=6).map(
+            "".join
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    st.booleans(),
 )
+PATTERNS = [
+    "a+b", "^/tmp/.*a$", "[^/]b", "a.b", "(a|b)/", "b$", "é?a", "^/tmp/[^/]+/.{3}$", r"(?i)A\.B", r"\ba", r"a\W",
+    "(^|/)[ab]{1,2}(/|$)", "^..?$", r"[\x{80}-\x{ffff}]a", "(?-s)a.*b",
+]  # fmt: skip
 regexes = st.builds(
     model.Test,
     st.sampled_from(["filename", "path"]),
     st.just("regex"),
-    st.lists(st.sampled_from(["a+b", "^/tmp/.*a$", "[^/]b", "a.b", "(a|b)/", "b$", "é?a"]), min_size=1).map(tuple),
+    st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3).map(tuple),
+    st.booleans(),
 )
+there = st.builds(model.Test, st.sampled_from(["filename", "path", "command"]), st.just("exists"))
 number = st.builds(
     model.Test,
     st.sampled_from(["uid", "gid", "returnValue", "pid", "tgid"]),
@@ -61,7 +74,7 @@ number = st.builds(
 runtime = st.just(model.Test("containerRuntime", "is", ("docker",))) | st.just(
     model.Test("containerRuntime", "is", ("not-found",))
 )
-clause = texts | globs | regexes | number | runtime
+clause = texts | globs | regexes | there | number | runtime
 conditions: st.SearchStrategy[Condition] = st.recursive(
     clause,
     lambda inner: (
@@ -196,13 +209,23 @@ def test_ten_thousand_rules_find_the_one_file(opens: Bench, folder: Path) -> Non
     assert event.data["filename"] == "needle-4711-"
 
 
+def is_pattern(text: str) -> bool:
+    """Whether it is a regular expression too."""
+    try:
+        patterns.size("regex", text)
+    except patterns.PatternError:
+        return False
+    return True
+
+
 words = st.text("ab \n…", max_size=4).map(str.encode) | st.just(b"\xff") | st.just(b"a" * 300)
 exec_clauses = (
     st.builds(
         model.Test,
         st.sampled_from(["filename", "argv", "argv", "cwd", "command", "parent"]),
-        st.sampled_from(["contains", "is", "prefix", "suffix", "glob"]),
-        st.lists(st.text("ab /…", min_size=1, max_size=4), min_size=1, max_size=2).map(tuple),
+        st.sampled_from(["contains", "is", "prefix", "suffix", "glob", "regex"]),
+        st.lists(st.text("ab A/…?.", min_size=1, max_size=4).filter(is_pattern), min_size=1, max_size=2).map(tuple),
+        st.booleans(),
     )
     | st.builds(
         model.Test,

@@ -180,3 +180,11 @@ def test_a_pattern_that_is_none_is_refused(operator: str, value: str, what: str)
 def test_an_escaped_backslash_before_a_c_is_no_forbidden_escape() -> None:
     assert patterns.size("regex", r"\\C") > 0
     assert judge("regex", r"\\C")("\\C")
+
+
+@pytest.mark.parametrize("value", ["(?P<n>a)", "(?P<n>a)|(?P<m>(b))", "x(?:(a))(?P<n>b)?"])
+def test_groups_with_a_name_change_nothing(value: str) -> None:
+    plain = value.replace("?P<n>", "").replace("?P<m>", "")
+    for text in ("", "c", "a", "xa", "b"):
+        assert judge("regex", value)(text) is judge("regex", plain)(text)
+    assert not judge("regex", value)("c")
