@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from bpfd import options
+from bpfd.actions import tls
 from bpfd.alert import Alert
 from bpfd.errors import ActionError, RejectedError
 from bpfd.event import Event, printable
@@ -38,7 +39,7 @@ class Email(Action):
         "password_file": "the file that holds it",
         "from": "the sender's address",
         "to": "a list of addresses",
-        "timeout": "how long one step of sending may take; 10s",
+        "timeout": "how long one mail may take; 60s",
     }
     per_rule = ("to",)
 
@@ -52,7 +53,7 @@ class Email(Action):
             raise ActionError("tls: must not be none with a user: the password would travel in the clear")
         self._from = _addresses("from", (options.text(settings, "from"),))[0]
         self._to = _addresses("to", options.texts(settings, "to"))
-        self._timeout_s = options.seconds(settings, "timeout", 10, 0.1, 300)
+        self._timeout_s = options.seconds(settings, "timeout", 60, 0.1, 600)
         self._context = _tls() if self._security != "none" else None
 
     def act(self, event: Event) -> None:
@@ -64,10 +65,14 @@ class Email(Action):
         import smtplib  # only for those who mail
 
         try:
-            with self._connect() as server:
+            server = self._connect()
+            try:
                 if self._user:
                     server.login(self._user, self._password)
                 server.send_message(self._message(alert))
+                self._take_leave(server)
+            finally:
+                server.close()
         except smtplib.SMTPRecipientsRefused as error:
             self._fail(all(code >= 500 for code, _ in error.recipients.values()), "refuses the recipients")
         except smtplib.SMTPAuthenticationError:
@@ -76,16 +81,35 @@ class Email(Action):
             self._fail(
                 isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500, f"answers {error.smtp_code}"
             )
-        except (smtplib.SMTPException, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "the connection failed"
-            self._fail(False, reason)
+        except smtplib.SMTPNotSupportedError:
+            self._fail(False, "does not offer what is asked for; see tls and user")
+        except (smtplib.SMTPException, OSError, ValueError) as error:  # what it says may be no text at all
+            self._fail(False, self._reason(error))
 
-    def _connect(self) -> smtplib.SMTP:
+    def _reason(self, error: Exception) -> str:
         import smtplib
 
+        if isinstance(error, TimeoutError) or "timed out" in str(error):
+            return f"no answer within {self._timeout_s:g} s"
+        if isinstance(error, smtplib.SMTPServerDisconnected):
+            return "closed the connection, or talked without an end"
+        return tls.reason(error) if isinstance(error, OSError) else "its answer is not SMTP"
+
+    def _take_leave(self, server: smtplib.SMTP) -> None:
+        """Say good-bye; the mail was taken, whatever the answer is."""
+        import smtplib
+
+        try:
+            server.quit()
+        except (smtplib.SMTPException, OSError, ValueError):
+            pass
+
+    def _connect(self) -> smtplib.SMTP:
+        from bpfd.actions import smtp  # only for those who mail
+
         if self._security == "tls":
-            return smtplib.SMTP_SSL(self._host, self._port, timeout=self._timeout_s, context=self._context)
-        server = smtplib.SMTP(self._host, self._port, timeout=self._timeout_s)
+            return smtp.Encrypted(self._host, self._port, self._timeout_s, context=self._context)
+        server = smtp.Plain(self._host, self._port, self._timeout_s)
         if self._security == "starttls":
             try:
                 server.starttls(context=self._context)

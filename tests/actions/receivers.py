@@ -60,17 +60,24 @@ def flood(client: socket.socket) -> None:
 @contextmanager
 def http_receiver() -> Iterator[HttpReceiver]:
     """Serve until the block ends; connections that hang are cut then."""
-    with _serving(lambda client: _answer(receiver, client)) as port:
+    with serving(lambda client: _answer(receiver, client)) as port:
         receiver = HttpReceiver(f"http://127.0.0.1:{port}")
         yield receiver
 
 
 @contextmanager
-def _serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+def serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
     """Have `answer` talk to whoever connects to the port, on a thread for each."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threads: list[threading.Thread] = []
         open_now: list[socket.socket] = []
+
+        def talk(client: socket.socket) -> None:
+            with client:
+                try:
+                    answer(client)
+                except OSError:
+                    pass  # it went away, or was cut
 
         def serve() -> None:
             while True:
@@ -79,7 +86,7 @@ def _serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
                 except OSError:
                     return
                 open_now.append(client)
-                threads.append(threading.Thread(target=answer, args=(client,)))
+                threads.append(threading.Thread(target=talk, args=(client,)))
                 threads[-1].start()
 
         acceptor = threading.Thread(target=serve)
@@ -99,24 +106,21 @@ def _serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def _answer(receiver: HttpReceiver, client: socket.socket) -> None:
-    with client, client.makefile("rb") as stream:
-        try:
-            line = stream.readline().decode().strip()
-            if not line:
-                return
-            headers: dict[str, str] = {}
-            while text := stream.readline().decode().strip():
-                name, _, value = text.partition(":")
-                headers[name.lower()] = value.strip()
-            body = stream.read(int(headers.get("content-length", "0")))
-            receiver.requests.append(Request(line, headers, body))
-            reply = receiver.plan.pop(0) if receiver.plan else receiver.reply
-            if callable(reply):
-                reply(client)
-            else:
-                client.sendall(reply)
-        except OSError:
-            pass
+    with client.makefile("rb") as stream:
+        line = stream.readline().decode().strip()
+        if not line:
+            return
+        headers: dict[str, str] = {}
+        while text := stream.readline().decode().strip():
+            name, _, value = text.partition(":")
+            headers[name.lower()] = value.strip()
+        body = stream.read(int(headers.get("content-length", "0")))
+        receiver.requests.append(Request(line, headers, body))
+        reply = receiver.plan.pop(0) if receiver.plan else receiver.reply
+        if callable(reply):
+            reply(client)
+        else:
+            client.sendall(reply)
 
 
 @dataclass
@@ -131,22 +135,18 @@ class LineReceiver:
 @contextmanager
 def line_receiver(said: list[bytes]) -> Iterator[LineReceiver]:
     """Serve until the block ends. An empty text ends the connection; after the last text it is only listened to."""
-    with _serving(lambda client: _say(receiver, client)) as port:
+    with serving(lambda client: _say(receiver, client)) as port:
         receiver = LineReceiver(f"127.0.0.1:{port}", said)
         yield receiver
 
 
 def _say(receiver: LineReceiver, client: socket.socket) -> None:
-    with client:
-        try:
-            for text in receiver.said:
-                if not text:
-                    return
-                client.sendall(text)
-                if not (heard := client.recv(65536)):
-                    return
-                receiver.heard += heard
-            while heard := client.recv(65536):
-                receiver.heard += heard
-        except OSError:
-            pass
+    for text in receiver.said:
+        if not text:
+            return
+        client.sendall(text)
+        if not (heard := client.recv(65536)):
+            return
+        receiver.heard += heard
+    while heard := client.recv(65536):
+        receiver.heard += heard

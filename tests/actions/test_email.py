@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -18,6 +19,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 from bpfd.actions.email import Email
 from bpfd.alert import Alert
 from bpfd.errors import ActionError, RejectedError
+from tests.actions.receivers import line_receiver, serving
 
 Serve = Callable[..., dict[str, Any]]
 
@@ -134,6 +136,77 @@ def test_what_the_server_refuses_for_good_is_not_tried_again(
     with pytest.raises(ActionError) as caught:
         Email(serve()).send(alert)
     assert type(caught.value) is error
+
+
+TAKES = [b"220 hi\r\n", b"250 hi\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 go\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ([], "no answer within 0.5 s"),
+        ([b"220 hi\r\n"], "no answer within 0.5 s"),
+        ([b""], "closed the connection"),
+        ([b"220 hi\r\n", b""], "closed the connection"),
+        ([*TAKES, b""], "closed the connection"),
+        ([b"garbage\r\n"], "answers -1"),
+        ([b"\xff\0" * 10_000 + b"\r\n"], ""),
+        ([b"220 hi\r\n", b"\xff\0\r\n", b"\xff\0\r\n"], ""),
+        ([*TAKES, b"garbage\r\n"], "answers -1"),
+        ([*TAKES, b"421 busy\r\n"], "answers 421"),
+        ([b"421 busy\r\n"], "answers 421"),
+        ([b"554 no\r\n"], "answers 554"),
+    ],
+)
+def test_a_server_that_hangs_talks_nonsense_or_goes_half_way_is_an_error(
+    alert: Alert, said: list[bytes], text: str
+) -> None:
+    with line_receiver(said) as receiver:
+        host, _, port = receiver.address.partition(":")
+        settings = {"host": host, "port": int(port), "from": "a@b.c", "to": ["a@b.c"], "tls": "none", "timeout": 0.5}
+        began = time.monotonic()
+        with pytest.raises(ActionError) as caught:
+            Email(settings).send(alert)
+        assert time.monotonic() - began < 4
+    assert type(caught.value) is ActionError
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("secure", ["none", "starttls", "tls"])
+@pytest.mark.parametrize("pace", ["drips", "floods"])
+def test_a_server_that_never_stops_talking_is_cut_off(alert: Alert, pace: str, secure: str) -> None:
+    def talk(client: socket.socket) -> None:
+        client.sendall(b"220 hi\r\n" if secure != "tls" else b"")
+        while True:
+            client.sendall(b"250-more\r\n" * (1 if pace == "drips" else 1000))
+            time.sleep(0.02 if pace == "drips" else 0)
+
+    with serving(talk) as port:
+        settings = {"host": "127.0.0.1", "port": port, "from": "a@b.c", "to": ["a@b.c"], "tls": secure, "timeout": 1}
+        began = time.monotonic()
+        with pytest.raises(ActionError):
+            Email(settings).send(alert)
+        assert time.monotonic() - began < 5
+
+
+def test_a_mail_that_was_taken_is_not_sent_again_for_a_bad_good_bye(alert: Alert) -> None:
+    for bye in (b"garbage\r\n", b"500 what\r\n", b""):
+        with line_receiver([*TAKES, b"250 taken\r\n", bye]) as receiver:
+            host, _, port = receiver.address.partition(":")
+            Email({"host": host, "port": int(port), "from": "a@b.c", "to": ["a@b.c"], "tls": "none"}).send(alert)
+
+
+def test_the_password_is_kept_from_a_server_that_denies_it_speaks_tls(
+    alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BPFD_TEST_PASSWORD", "hunter2")
+    with line_receiver([b"220 hi\r\n", b"250-hi\r\n250 AUTH PLAIN LOGIN\r\n", b"250 OK\r\n"]) as liar:
+        host, _, port = liar.address.partition(":")
+        settings = {"host": host, "port": int(port), "from": "a@b.c", "to": ["a@b.c"], "user": "me"}
+        with pytest.raises(ActionError, match="does not offer what is asked for; see tls and user"):
+            Email({**settings, "password_env": "BPFD_TEST_PASSWORD"}).send(alert)
+    assert b"AUTH" not in liar.heard
+    assert b"MAIL" not in liar.heard
 
 
 def test_a_server_that_is_not_there_or_says_nothing_is_an_error(alert: Alert) -> None:

@@ -65,6 +65,22 @@ def test_a_link_is_not_followed(tmp_path: Path, alert: Alert) -> None:
     assert not (tmp_path / "victim").exists()
 
 
+def test_a_pipe_or_a_device_in_its_place_is_an_error_at_once(tmp_path: Path, alert: Alert) -> None:
+    path = tmp_path / "alerts"
+    os.mkfifo(path)
+    with pytest.raises(ActionError, match="alerts: cannot be written: No such device or address"):
+        File({"path": str(path)}).send(alert)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(ActionError, match="alerts: is no regular file"):
+            File({"path": str(path)}).send(alert)
+        assert os.read(reader, 10) == b""
+    finally:
+        os.close(reader)
+    with pytest.raises(ActionError, match="null: is no regular file"):
+        File({"path": "/dev/null"}).send(alert)
+
+
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path, alert: Alert, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     action = File({"path": str(path)})
