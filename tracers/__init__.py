@@ -6,8 +6,10 @@ from bpfd.hookspecs import hookimpl
 from bpfd.plugin import AnyTracer, TracerFamily
 from bpfd.tracers.bashreadline import BashreadlineTracer
 from bpfd.tracers.bind import BindTracer
+from bpfd.tracers.bpf import BpfTracer
 from bpfd.tracers.chargen import ChargenTracer
 from bpfd.tracers.exec import ExecTracer
+from bpfd.tracers.iouring import IouringTracer
 from bpfd.tracers.listen import ListenTracer
 from bpfd.tracers.mkdir import MkdirTracer
 from bpfd.tracers.open import OpenTracer
@@ -26,10 +28,12 @@ from bpfd.tracers.unlink import UnlinkTracer
 @hookimpl
 def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
     return [
-        BindTracer,
         BashreadlineTracer,
+        BindTracer,
+        BpfTracer,
         ChargenTracer,
         ExecTracer,
+        IouringTracer,
         ListenTracer,
         MkdirTracer,
         OpenTracer,

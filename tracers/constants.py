@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import struct
 from collections.abc import Mapping
 
+from bpfd.kernel.btf import enum_names
 from bpfd.plugin import TracerMap
 
 NAME_BYTES = 48
@@ -16,6 +18,16 @@ SIGNALS: Mapping[int, str] = {
     **{number: number.name for number in signal.Signals},
 }
 """As signal(7) names them."""
+
+
+@functools.cache
+def of_kernel(enum: str, prefix: str, cut: bool = False) -> Mapping[int, str]:
+    """The constants of an enum of this kernel that begin with `prefix`, which may be cut off; read once.
+
+    Raises `KernelError` if the kernel has no such enum.
+    """
+    names = enum_names(enum)
+    return {n: name[len(prefix) if cut else 0 :] for n, name in names.items() if name.startswith(prefix)}
 
 
 def fill(maps: Mapping[str, TracerMap], *kinds: Mapping[int, str]) -> None:

@@ -5,24 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bpfd.plugin import BPFTracer, Field
-from bpfd.tracers.flags import flags
+from bpfd.plugin import BPFTracer, Field, Flags
 from bpfd.tracers.names import plain
 
 _ACCESS = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE")
 _FLAGS = (
-    ("O_SYNC", os.O_SYNC),
-    ("O_TMPFILE", os.O_TMPFILE),
-    *(
-        (name, getattr(os, name))
-        for name in (
-            "O_APPEND O_ASYNC O_CLOEXEC O_CREAT O_DIRECT O_DIRECTORY O_DSYNC O_EXCL O_LARGEFILE O_NOATIME O_NOCTTY "
-            "O_NOFOLLOW O_NONBLOCK O_PATH O_TRUNC"
-        ).split()
-        if getattr(os, name)
-    ),
+    "O_SYNC O_TMPFILE O_APPEND O_ASYNC O_CLOEXEC O_CREAT O_DIRECT O_DIRECTORY O_DSYNC O_EXCL O_LARGEFILE O_NOATIME "
+    "O_NOCTTY O_NOFOLLOW O_NONBLOCK O_PATH O_TRUNC"
 )
-_others = flags(_FLAGS, none="")
+_others = Flags({name: getattr(os, name) for name in _FLAGS.split()}, none="")
 
 
 def flags_text(number: int) -> str:

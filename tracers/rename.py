@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bpfd.plugin import BPFTracer, Field
-from bpfd.tracers.flags import flags
+from bpfd.plugin import BPFTracer, Field, Flags
 from bpfd.tracers.names import plain
 
-FLAGS = (("RENAME_NOREPLACE", 1), ("RENAME_EXCHANGE", 2), ("RENAME_WHITEOUT", 4))
+FLAGS = {"RENAME_NOREPLACE": 1, "RENAME_EXCHANGE": 2, "RENAME_WHITEOUT": 4}
 """include/uapi/linux/fs.h"""
 
 
@@ -45,7 +44,7 @@ class RenameTracer(BPFTracer):
             "flags",
             "whether what has the new name is kept (RENAME_NOREPLACE) or takes the old one (RENAME_EXCHANGE)",
             type="u64",
-            show=flags(FLAGS),
+            show=Flags(FLAGS),
             optional=True,
             example="RENAME_NOREPLACE",
         ),

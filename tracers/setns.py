@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bpfd.plugin import BPFTracer, Field
-from bpfd.tracers.flags import flags
+from bpfd.plugin import BPFTracer, Field, Flags
 
-FLAGS = (
-    ("CLONE_NEWTIME", 0x80),
-    ("CLONE_VM", 0x100),
-    ("CLONE_FS", 0x200),
-    ("CLONE_FILES", 0x400),
-    ("CLONE_SIGHAND", 0x800),
-    ("CLONE_THREAD", 0x10000),
-    ("CLONE_NEWNS", 0x20000),
-    ("CLONE_SYSVSEM", 0x40000),
-    ("CLONE_NEWCGROUP", 0x2000000),
-    ("CLONE_NEWUTS", 0x4000000),
-    ("CLONE_NEWIPC", 0x8000000),
-    ("CLONE_NEWUSER", 0x10000000),
-    ("CLONE_NEWPID", 0x20000000),
-    ("CLONE_NEWNET", 0x40000000),
-)
+FLAGS = {
+    "CLONE_NEWTIME": 0x80,
+    "CLONE_VM": 0x100,
+    "CLONE_FS": 0x200,
+    "CLONE_FILES": 0x400,
+    "CLONE_SIGHAND": 0x800,
+    "CLONE_THREAD": 0x10000,
+    "CLONE_NEWNS": 0x20000,
+    "CLONE_SYSVSEM": 0x40000,
+    "CLONE_NEWCGROUP": 0x2000000,
+    "CLONE_NEWUTS": 0x4000000,
+    "CLONE_NEWIPC": 0x8000000,
+    "CLONE_NEWUSER": 0x10000000,
+    "CLONE_NEWPID": 0x20000000,
+    "CLONE_NEWNET": 0x40000000,
+}
 """What unshare(2) takes; include/uapi/linux/sched.h."""
 
 
@@ -64,7 +63,7 @@ class SetnsTracer(BPFTracer):
             "flags",
             "unshare: what is left; setns: the kind that was asked for, or all those of the target",
             type="u64",
-            show=flags(FLAGS),
+            show=Flags(FLAGS),
             optional=True,
             example="CLONE_NEWNS|CLONE_NEWPID",
         ),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bpfd.plugin import BPFTracer, Field
-from bpfd.tracers.flags import flags
+from bpfd.plugin import BPFTracer, Field, Flags
 from bpfd.tracers.names import plain
 
 
@@ -26,7 +25,7 @@ class UnlinkTracer(BPFTracer):
             "flags",
             "AT_REMOVEDIR where a directory was to be removed, rmdir's too",
             type="u64",
-            show=flags((("AT_REMOVEDIR", 0x200),)),
+            show=Flags({"AT_REMOVEDIR": 0x200}),
             optional=True,
             example="AT_REMOVEDIR",
         ),

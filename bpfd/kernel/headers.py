@@ -21,6 +21,9 @@ from bpfd.errors import KernelError
 BTF = Path("/sys/kernel/btf/vmlinux")
 
 ROOTS = (
+    "bpf_map",
+    "bpf_prog",
+    "bpf_prog_aux",
     "cgroup",
     "cgroup_subsys_id",
     "cred",
@@ -39,6 +42,7 @@ ROOTS = (
     "io_mkdir",
     "io_open",
     "io_rename",
+    "io_statx",
     "io_unlink",
     "iphdr",
     "ipv6hdr",
