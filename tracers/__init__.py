@@ -12,6 +12,8 @@ from bpfd.tracers.exec import ExecTracer
 from bpfd.tracers.iouring import IouringTracer
 from bpfd.tracers.listen import ListenTracer
 from bpfd.tracers.mkdir import MkdirTracer
+from bpfd.tracers.module import ModuleTracer
+from bpfd.tracers.mount import MountTracer
 from bpfd.tracers.open import OpenTracer
 from bpfd.tracers.process import ProcessTracer
 from bpfd.tracers.ptrace import PtraceTracer
@@ -36,6 +38,8 @@ def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
         IouringTracer,
         ListenTracer,
         MkdirTracer,
+        ModuleTracer,
+        MountTracer,
         OpenTracer,
         ProcessTracer,
         PtraceTracer,

@@ -50,6 +50,7 @@ ROOTS = (
     "mm_struct",
     "mnt_namespace",
     "mount",
+    "mount_attr",
     "ns_common",
     "nsproxy",
     "open_how",
