@@ -177,6 +177,10 @@ class BPFTracer:
     ring_bytes: ClassVar[int] = 1 << 20
     """The ring buffer's size in bytes, a power of two and a multiple of the page size. It counts as resident memory."""
 
+    counts: ClassVar[tuple[str, ...]] = ()
+    """What the program counts itself with `bpfd_count`, by its place here, at most 5: `status` has them as
+    `tracer.NAME.COUNT`."""
+
     @classmethod
     def loaded(cls, maps: Mapping[str, TracerMap]) -> None:
         """Called once the program runs, with its own maps by their C names: to fill or to keep them. Any thread."""

@@ -25,6 +25,8 @@ BUILT_IN = "bpfd"
 MOST_STRINGS, MOST_NUMBERS = 15, 27
 """How many fields the kernel's tables have room for, beside the event's own."""
 MOST_LENGTH = 16384
+MOST_COUNTS = 5
+"""As many as `struct bpfd_counts` has room for."""
 PREFIX = re.compile(r"[a-z][a-z0-9_]{0,31}:")
 PAGE = 4096
 MOST_SAID = 500
@@ -251,6 +253,8 @@ def _check_program(tracer: type[BPFTracer]) -> list[str]:
     size = tracer.ring_bytes
     if type(size) is not int or size < PAGE or size & (size - 1):
         wrong.append(f"ring_bytes: must be a power of two of at least {PAGE}, not {size!r}")
+    if not _are_counts(tracer.counts):
+        wrong.append(f"counts: must be a tuple of at most {MOST_COUNTS} names, not {tracer.counts!r}"[:MOST_SAID])
     if not isinstance(tracer.probes, tuple) or not all(isinstance(one, str) for one in tracer.probes):
         wrong.append(f"probes: must be a tuple of texts, not {tracer.probes!r}"[:MOST_SAID])
     return wrong
@@ -259,6 +263,15 @@ def _check_program(tracer: type[BPFTracer]) -> list[str]:
 def is_taken(name: str) -> bool:
     """Whether a tracer may not have a field of that name: every event has one, or the C side."""
     return name in TAKEN or name in own_fields.SHARED or _is_taken_in_c(name)
+
+
+def _are_counts(counts: object) -> bool:
+    """Are they names, and none that every tracer has?"""
+    return (
+        isinstance(counts, tuple)
+        and len(counts) <= MOST_COUNTS
+        and all(isinstance(one, str) and NAME.fullmatch(one) and one not in ("lost", "unattached") for one in counts)
+    )
 
 
 def _is_taken_in_c(name: object) -> bool:

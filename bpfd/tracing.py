@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from bpfd.counters import Counters
 from bpfd.errors import BpfdError, LoadError
@@ -162,6 +163,8 @@ class Tracing:
         self._counters.watch(f"tracer.{tracer.name}.lost", lambda: loaded.lost)
         if (follower := loaded.follower) is not None:
             self._counters.watch(f"tracer.{tracer.name}.unattached", lambda: follower.refused)
+        for number, count in enumerate(tracer.counts):
+            self._counters.watch(f"tracer.{tracer.name}.{count}", partial(loaded.own_count, number))
         return Running(tracer, loaded, source, begin=lambda: self._pipeline.add(source))
 
     def _start_plain(self, tracer: type[Tracer]) -> Running:
@@ -198,8 +201,8 @@ class Tracing:
                 running.plain.stop()
             if running.program is not None and running.source is not None:
                 self._pipeline.remove(running.source)
-                self._counters.unwatch(f"tracer.{name}.lost")
-                self._counters.unwatch(f"tracer.{name}.unattached")
+                for count in ("lost", "unattached", *getattr(running.tracer, "counts", ())):
+                    self._counters.unwatch(f"tracer.{name}.{count}")
                 running.program.close()
         except Exception:
             log.exception("tracer %s did not stop cleanly", name)

@@ -402,6 +402,13 @@ def test_a_ring_that_the_kernel_would_not_make_is_wrong(size: object) -> None:
     assert problem == f"ring_bytes: must be a power of two of at least 4096, not {size!r}"
 
 
+@pytest.mark.parametrize("counts", [["full"], ("Full",), ("lost",), (1,), tuple("abcdef")])
+def test_counts_that_there_is_no_room_for_or_that_are_no_names_are_wrong(counts: object) -> None:
+    [problem] = check_tracer(changed(Kernel, counts=counts))
+    assert problem == f"counts: must be a tuple of at most 5 names, not {counts!r}"
+    assert check_tracer(changed(Kernel, counts=("full", "stale"))) == []
+
+
 @given(st.integers(min_value=-(1 << 40), max_value=1 << 40) | st.integers(0, 40).map(lambda bits: 1 << bits))
 def test_the_sizes_of_rings_are_the_powers_of_two_from_a_page_on(size: int) -> None:
     assert (check_tracer(changed(Kernel, ring_bytes=size)) == []) == (size in {1 << bits for bits in range(12, 41)})

@@ -22,6 +22,7 @@ from bpfd.tracers.setns import SetnsTracer
 from bpfd.tracers.setuid import SetuidTracer
 from bpfd.tracers.syscall import Syscalls
 from bpfd.tracers.tcpaccept import TcpAcceptTracer
+from bpfd.tracers.tcpconnect import TcpConnectTracer
 from bpfd.tracers.ticker import TickerTracer
 from bpfd.tracers.tracepoint import Tracepoints
 from bpfd.tracers.unlink import UnlinkTracer
@@ -47,6 +48,7 @@ def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
         SetnsTracer,
         SetuidTracer,
         TcpAcceptTracer,
+        TcpConnectTracer,
         TickerTracer,
         UnlinkTracer,
         Syscalls,

@@ -1,7 +1,6 @@
 /* Numbers that have a name in the kernel's headers, told by it: so a rule on the name is judged in the kernel.
  *
  *   bpfd_constant(e, request, kind, number)     the name of `number`, or its digits, into a string field
- *   bpfd_literal(e, action, "fork")             a text that stands in the program
  *
  * The tracer's `loaded` fills the table (constants.py); its kinds are numbered from 0. A field for a name has room for
  * BPFD_CONSTANT_BYTES.
@@ -44,10 +43,4 @@ static __always_inline u16 bpfd_digits(char *place, u32 number) {
       (e)->bpfd_length[BPFD_NUMBER_##field] = bpfd_digits((e)->field, number);                                       \
       (e)->bpfd_start[BPFD_NUMBER_##field] = BPFD_CONSTANT_DIGITS - (e)->bpfd_length[BPFD_NUMBER_##field];           \
     }                                                                                                                \
-  }
-
-#define bpfd_literal(e, field, text)                                                                                 \
-  {                                                                                                                  \
-    __builtin_memcpy((e)->field, text, sizeof(text));                                                                \
-    (e)->bpfd_length[BPFD_NUMBER_##field] = sizeof(text) - 1;                                                        \
   }

@@ -4,10 +4,13 @@
  *   e->FIELD = number;                         numeric fields
  *   bpfd_user_string(e, FIELD, pointer);       string fields, from the process's memory
  *   bpfd_kernel_string(e, FIELD, pointer);     or from the kernel's
+ *   bpfd_literal(e, FIELD, "text");            or as it stands in the program
  *   return bpfd_submit(args, e);               asks whether anyone wants it, and emits
  *
  * What is dear to find out can wait until the rules' other clauses hold: the tracer names the field `late=True`, and
  * its file has `BPFD_LATE(e) { ... }`, which fills those fields; e->bpfd_own[] carries what it needs to know.
+ *
+ * Where it is not the current process that acted, see "Somebody else" below.
  *
  * `struct bpfd_event` is made from the tracer's fields by record.py, and stands before this text. Programs run with
  * preemption off, so a place for each processor is enough. From bpfd_submit on, a chain of tail calls does the work, a
@@ -23,7 +26,7 @@ struct bpfd_counts {
   u64 seen;   /* events that the probe saw */
   u64 passed; /* events that some rule may want */
   u64 lost;   /* of these, events that found the ring full */
-  u64 own[5]; /* for the tracer's own use; fills a cache line */
+  u64 own[5]; /* for the tracer's own use, see bpfd_count; fills a cache line */
 };
 BPF_F_TABLE("array", u32, struct bpfd_counts, bpfd_counts, BPFD_CPUS, BPF_F_MMAPABLE);
 BPF_ARRAY(bpfd_scratch, struct bpfd_event, BPFD_CPUS);
@@ -113,6 +116,14 @@ static __always_inline struct bpfd_event *bpfd_current(void) {
   return bpfd_scratch.lookup(&cpu);
 }
 
+/* Count one more of the tracer's `counts`, by its place among them. */
+static __always_inline void bpfd_count(u32 number) {
+  u32 cpu = bpf_get_smp_processor_id();
+  struct bpfd_counts *counts = bpfd_counts.lookup(&cpu);
+  if (counts && number < 5)
+    counts->own[number]++;
+}
+
 static __always_inline u64 bpfd_in_scope(struct bpfd_event *e, struct bpfd_head *head, u64 cgroup) {
   u32 *scope = bpfd_scope.lookup(&cgroup);
   if (!scope) {
@@ -142,25 +153,33 @@ static __always_inline void bpfd_judge_none(struct bpfd_event *e) {
   e->bpfd_do = BPFD_STEP_EMIT;
 }
 
+/* Is the event of somebody else than the current process? Never, in programs that do not ask for it. */
+#ifdef BPFD_SOMEBODY_ELSE
+#define BPFD_OF_OTHER(e) (e)->bpfd_of_other
+#else
+#define BPFD_OF_OTHER(e) false
+#endif
+
 /* The rules as a program found them when it began; NULL: none yet. */
 struct bpfd_view {
   void *image;
   struct bpfd_page *first;
 };
 
-/* Begin an event of the current `task`; NULL: it is the daemon's own, or no rule can want it, whatever it says. */
-static __always_inline struct bpfd_event *bpfd_begin_view(struct task_struct *task, struct bpfd_view *view) {
+/* Begin an event of the current `task`, or, where there is none, of somebody else; NULL: no rule can want it. */
+static __always_inline struct bpfd_event *bpfd_begin_of(struct task_struct *task, struct bpfd_view *view) {
   u32 cpu = bpf_get_smp_processor_id();
   int zero = 0;
-  if (task->tgid == BPFD_SELF)
-    return 0;
   struct bpfd_counts *counts = bpfd_counts.lookup(&cpu);
   struct bpfd_event *e = bpfd_scratch.lookup(&cpu);
   if (!counts || !e)
     return 0;
   counts->seen++;
-  e->pid = task->tgid;
-  e->tid = task->pid;
+  if (task) {
+    e->pid = task->tgid;
+    e->tid = task->pid;
+    e->bpfd_of_other = 0;
+  }
   e->return_value = 0;
   e->bpfd_step = e->bpfd_more = e->bpfd_is_late = 0;
   e->bpfd_exact = 1;
@@ -171,7 +190,7 @@ static __always_inline struct bpfd_event *bpfd_begin_view(struct task_struct *ta
     e->bpfd_generation = head->generation;
     e->bpfd_candidates = head->bits;
     if (head->scoped)
-      e->bpfd_candidates &= bpfd_in_scope(e, head, bpfd_cgroup());
+      e->bpfd_candidates &= bpfd_in_scope(e, head, task ? bpfd_cgroup() : e->bpfd_cgroup_id);
     if (!e->bpfd_candidates)
       return 0;
     bpfd_order_next(e, view->first);
@@ -182,6 +201,11 @@ static __always_inline struct bpfd_event *bpfd_begin_view(struct task_struct *ta
   for (int i = 0; i < BPFD_STRINGS; i++)
     e->bpfd_length[i] = e->bpfd_start[i] = 0;
   return e;
+}
+
+/* Begin an event of the current `task`; NULL: it is the daemon's own, or no rule can want it, whatever it says. */
+static __always_inline struct bpfd_event *bpfd_begin_view(struct task_struct *task, struct bpfd_view *view) {
+  return task->tgid == BPFD_SELF ? 0 : bpfd_begin_of(task, view);
 }
 
 static __always_inline struct bpfd_event *bpfd_begin(void) {
@@ -264,7 +288,8 @@ static __always_inline bool bpfd_give_up(struct bpfd_event *e) {
 static __always_inline bool bpfd_judge_text(struct bpfd_event *e, void *image, struct bpfd_page *first) {
   struct bpfd_head *head = &first->head;
   if (e->bpfd_text == 0) {
-    bpf_get_current_comm(e->command, sizeof(e->command));
+    if (!BPFD_OF_OTHER(e))
+      bpf_get_current_comm(e->command, sizeof(e->command));
     e->bpfd_base = __builtin_offsetof(struct bpfd_event, command);
     e->bpfd_size = bpfd_command_length(e->command);
   }
@@ -353,7 +378,7 @@ int bpfd_numbers(void *context) {
   struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
   if (page && page->head.generation == e->bpfd_generation) {
     struct bpfd_head *head = &page->head;
-    u64 owner = bpf_get_current_uid_gid();
+    u64 owner = BPFD_OF_OTHER(e) ? e->uid | (u64)e->gid << 32 : bpf_get_current_uid_gid();
     BPFD_ASK_NUMBER(e, image, head, 0, e->pid)
     BPFD_ASK_NUMBER(e, image, head, 1, (u32)owner)
     BPFD_ASK_NUMBER(e, image, head, 2, owner >> 32)
@@ -378,6 +403,12 @@ static __always_inline u16 bpfd_string_length(char *place, long got) {
 #define bpfd_kernel_string(e, field, pointer)                                                                        \
   ((e)->bpfd_length[BPFD_NUMBER_##field] = bpfd_string_length(                                                       \
        (e)->field, bpf_probe_read_kernel_str((e)->field, BPFD_LENGTH_##field, (void *)(pointer))))
+
+#define bpfd_literal(e, field, text)                                                                                 \
+  {                                                                                                                  \
+    __builtin_memcpy((e)->field, text, sizeof(text));                                                                \
+    (e)->bpfd_length[BPFD_NUMBER_##field] = sizeof(text) - 1;                                                        \
+  }
 
 #define BPFD_PACK(e, at, field)                                                                                      \
   {                                                                                                                  \
@@ -415,13 +446,12 @@ static __always_inline void bpfd_name_ancestors(struct bpfd_event *e, struct tas
 }
 
 /* Who acted, read at the moment of the event. */
-static __always_inline void bpfd_identify(struct bpfd_event *e) {
+static __always_inline void bpfd_identify_current(struct bpfd_event *e) {
   struct task_struct *task = bpf_get_current_task_btf();
   struct task_struct *leader = task->group_leader, *parent = task->real_parent;
   struct pid *pid = leader->thread_pid;
   u64 owner = bpf_get_current_uid_gid();
   u32 level = pid->level;
-  e->bpfd_time = bpf_ktime_get_boot_ns();
   e->bpfd_cgroup_id = bpfd_cgroup();
   e->uid = owner;
   e->gid = owner >> 32;
@@ -462,8 +492,8 @@ static __always_inline bool bpfd_is_protected(struct task_struct *task) {
  * is delivered before the process is back from its system call. */
 static __always_inline u16 bpfd_send(struct bpfd_event *e, struct bpfd_head *head) {
   u16 signal = 0;
-  if (!e->bpfd_exact || head->generation != e->bpfd_generation)
-    return 0;
+  if (!e->bpfd_exact || head->generation != e->bpfd_generation || BPFD_OF_OTHER(e))
+    return 0; /* a signal would reach the current process */
   if (e->bpfd_candidates & head->interrupt)
     signal = 2;
   if (e->bpfd_candidates & head->stop)
@@ -483,12 +513,15 @@ int bpfd_emit(void *context) {
   if (!counts || !e)
     return 0;
   counts->passed++;
-  bpfd_identify(e);
-  e->ancestors_length = 0;
+  e->bpfd_time = bpf_ktime_get_boot_ns();
+  if (!BPFD_OF_OTHER(e)) {
+    bpfd_identify_current(e);
+    e->ancestors_length = 0;
+  }
   void *image = bpfd_rules.lookup(&zero);
   struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
   e->bpfd_signal = page ? bpfd_send(e, &page->head) : 0;
-  if (!page || page->head.wants_ancestors)
+  if (!BPFD_OF_OTHER(e) && (!page || page->head.wants_ancestors))
     bpfd_name_ancestors(e, (struct task_struct *)bpf_get_current_task());
   u64 at = e->ancestors_length;
   bpfd_barrier(at);
@@ -508,6 +541,63 @@ int bpfd_emit(void *context) {
     counts->lost++;
   return 0;
 }
+
+/* Somebody else. What the kernel does on its own account (timers, packets that come in) it does in whatever process it
+ * interrupted. A tracer of such things says `#define BPFD_SOMEBODY_ELSE` before it includes this file, and
+ *
+ *   bpfd_remember(&kept);                      who the current process is, to be kept in a map of the tracer's own
+ *
+ *   struct bpfd_event *e = bpfd_nobody();      an event of no process at all; NULL: there is no room
+ *   bpfd_recall(e, &kept);                     of the one that was kept; or fill in what is known, such as e->uid
+ *   e = bpfd_begin_other();                    in place of bpfd_begin(); only then are the fields filled in
+ */
+#ifdef BPFD_SOMEBODY_ELSE
+#define BPFD_NO_USER (~0U)                      /* (uid_t)-1, which the kernel gives to nobody */
+struct bpfd_somebody {
+  char head[__builtin_offsetof(struct bpfd_event, bpfd_parent) + 16];
+  char ancestors[BPFD_ANCESTORS];
+};
+
+static __always_inline void bpfd_remember(struct bpfd_somebody *kept) {
+  struct bpfd_event *e = bpfd_current();
+  struct task_struct *task = bpf_get_current_task_btf();
+  int zero = 0;
+  if (!e)
+    return;
+  e->pid = task->tgid;
+  e->tid = task->pid;
+  e->ancestors_length = 0;
+  bpfd_identify_current(e);
+  void *image = bpfd_rules.lookup(&zero);
+  struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
+  if (!page || page->head.wants_ancestors) {
+    bpfd_name_ancestors(e, (struct task_struct *)bpf_get_current_task());
+    bpf_probe_read_kernel(kept->ancestors, sizeof(kept->ancestors), e->bpfd_ancestors);
+  }
+  bpf_probe_read_kernel(kept->head, sizeof(kept->head), e);
+}
+
+static __always_inline void bpfd_recall(struct bpfd_event *e, struct bpfd_somebody *kept) {
+  bpf_probe_read_kernel(e, sizeof(kept->head), kept->head);
+  if (e->ancestors_length)
+    bpf_probe_read_kernel(e->bpfd_ancestors, sizeof(kept->ancestors), kept->ancestors);
+}
+
+static __always_inline struct bpfd_event *bpfd_nobody(void) {
+  struct bpfd_event *e = bpfd_current();
+  if (!e)
+    return 0;
+  __builtin_memset(e, 0, sizeof(((struct bpfd_somebody *)0)->head));
+  e->uid = e->gid = BPFD_NO_USER;
+  e->bpfd_of_other = 1;
+  return e;
+}
+
+static __always_inline struct bpfd_event *bpfd_begin_other(void) {
+  struct bpfd_view view;
+  return bpfd_begin_of(0, &view);
+}
+#endif
 
 /* The step that fills the late fields; the tracer's file writes its body. */
 #define BPFD_LATE(e)                                                                                                 \

@@ -91,10 +91,13 @@ _CONSTANT = re.compile(r"(?m)^\s*(\w+)\s*(?:=|,)")
 _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 
 _FEATURES = (
-    ("PIDFS", "pid", "u64 ino"),
-    ("GROUP_DEAD", "trace_event_raw_sched_process_exit", "bool group_dead"),
+    ("PIDFS", "struct pid {", "u64 ino;"),
+    ("GROUP_DEAD", "struct trace_event_raw_sched_process_exit {", "bool group_dead;"),
+    ("DROP_REASON", "enum skb_drop_reason {", "SKB_DROP_REASON_NOT_SPECIFIED"),
+    ("SKB_CONSUMED", "enum skb_drop_reason {", "SKB_CONSUMED"),
+    ("RX_SOCKET", "typedef void (*btf_trace_kfree_skb)(", "struct sock"),
 )
-"""What later kernels have: a name for it, the type, and the member that shows it."""
+"""What later kernels have: a name for it, how the type's declaration begins, and the words in it that show it."""
 
 _FORWARDED = (
     "linux/sched.h linux/fs.h linux/version.h linux/log2.h asm/page.h uapi/linux/if_ether.h uapi/linux/bpf.h "
@@ -193,8 +196,8 @@ def _features(declarations: list[str]) -> str:
     """What this kernel's types have that others may lack, for `#ifdef`."""
     found = ""
     for feature, declared, member in _FEATURES:
-        text = next((text for text in declarations if text.startswith(f"struct {declared} {{")), "")
-        if re.search(rf"\b{member};", text):
+        text = next((text for text in declarations if text.startswith(declared)), "")
+        if re.search(rf"\b{member}", text):
             found += f"#define BPFD_HAS_{feature} 1\n"
     return found
 

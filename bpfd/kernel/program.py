@@ -108,6 +108,10 @@ class Program:
     def skipped(self) -> int:
         return sum(int(program_info(fd).recursion_misses) for fd in self.program_fds.values())
 
+    def own_count(self, number: int) -> int:
+        """What the program counted itself with `bpfd_count(number)`."""
+        return self.count(3 + number)
+
     def judge_by(self, pages: list[bytes]) -> None:
         """Put a set of rules, laid out by image.py, in force for every event from now on. Raises OSError.
 

@@ -11,14 +11,13 @@
 #define BPFD_UDP 17
 #define BPFD_MPTCP 262
 #define BPFD_SOCKFS 0x534F434B /* SOCKFS_MAGIC, include/uapi/linux/magic.h */
+/* States of a TCP socket (include/net/tcp_states.h). */
+#define BPFD_TCP_SYN_SENT 2
+#define BPFD_TCP_SYN_RECV 3
+#define BPFD_TCP_TIME_WAIT 6
+#define BPFD_TCP_CLOSE 7
+#define BPFD_TCP_NEW_SYN_RECV 12
 #define bpfd_host_order(port) ((u16)__builtin_bswap16(port))
-
-/* Fill a string field with a literal. */
-#define bpfd_literal(e, field, text)                                                                                 \
-  {                                                                                                                  \
-    __builtin_memcpy((e)->field, text, sizeof(text));                                                                \
-    (e)->bpfd_length[BPFD_NUMBER_##field] = sizeof(text) - 1;                                                        \
-  }
 
 /* The socket behind a descriptor of the current process, if it is IPv4 or IPv6; else NULL. The file system tells it from
  * other files: the file of a Unix socket on disk is of the kind "socket" too. */

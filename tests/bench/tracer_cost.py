@@ -21,6 +21,7 @@ from bpfd.tracers.exec import ExecTracer
 from bpfd.tracers.listen import ListenTracer
 from bpfd.tracers.open import OpenTracer
 from bpfd.tracers.tcpaccept import TcpAcceptTracer
+from bpfd.tracers.tcpconnect import TcpConnectTracer
 from tests.bench.machine import kernel_counting
 from tests.bench.table import Table
 
@@ -97,6 +98,7 @@ LOADS: tuple[tuple[type[BPFTracer], Load], ...] = (
     (BindTracer, binds),
     (ListenTracer, listens),
     (TcpAcceptTracer, connections),
+    (TcpConnectTracer, connections),
 )
 """Each tracer with calls that it traces."""
 

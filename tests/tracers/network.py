@@ -21,6 +21,9 @@ def listening(family, address, port=0, backlog=8):
     made.listen(backlog)
     return made, made.getsockname()[1]
 
+def shell(line):
+    subprocess.run(line, shell=True, check=True)
+
 def say(value):
     print(json.dumps(value), flush=True)
 
@@ -47,12 +50,12 @@ class Ran(NamedTuple):
 def run(code: str, *arguments: str, within_s: float = 30.0) -> Ran:
     """Run Python `code` in a new network namespace, where nothing but the loopback device is, and wait for its end."""
     words = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    process = subprocess.Popen([*words, sys.executable, "-Ic", BEGINNING + code, *arguments], stdout=subprocess.PIPE)
-    try:
-        said, _ = process.communicate(timeout=within_s)
-    finally:
-        process.kill()
-        process.wait()
+    words += [sys.executable, "-Ic", BEGINNING + code, *arguments]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        try:
+            said, _ = process.communicate(timeout=within_s)
+        finally:
+            process.kill()
     assert process.returncode == 0, code
     return Ran(process.pid, json.loads(said) if said else None)
 
