@@ -76,9 +76,13 @@ class ContainerAction(Action):
             self._judge(name, error.status_code or 0, printable(str(error.explanation or error)))
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
             self.close()
-            late = isinstance(error, requests.exceptions.Timeout)
+            late = any(isinstance(one, requests.exceptions.Timeout) for one in (error, error.__cause__))
             reason = f"no answer within {self._timeout_s:g} s" if late else "it cannot be reached"
             raise ActionError(f"docker: {reason}") from None
+        except ActionError:
+            raise
+        except Exception:  # what the library makes of an answer that is not Docker's
+            raise ActionError(f"docker: container {name}: its answer is not that of Docker's API") from None
 
     def _judge(self, name: str, status: int, said: str) -> None:
         if status in {304, 409} or "already paused" in said or "is not paused" in said:

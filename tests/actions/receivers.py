@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bpfd.alert import Alert
+from bpfd.plugin import Action
+
 
 @dataclass
 class Request:
@@ -55,6 +58,15 @@ def flood(client: socket.socket) -> None:
     client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     while True:
         client.sendall(b"x" * 65536)
+
+
+def send_for_ever(action: Action, alert: Alert) -> None:
+    """Send `alert` until that raises; a bounded number of times, and for a bounded time."""
+    deadline = time.monotonic() + 15
+    for _ in range(10_000):
+        action.send(alert)
+        if time.monotonic() > deadline:
+            return
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from bpfd.actions.journald import Journald, entry
 from bpfd.alert import Alert
 from bpfd.errors import ActionError
+from tests.actions.receivers import send_for_ever
 
 
 @pytest.fixture
@@ -72,3 +74,19 @@ def test_an_entry_that_is_too_long_for_a_datagram_goes_as_a_file(
 def test_a_journal_that_is_not_there_is_an_error(tmp_path: Path, alert: Alert) -> None:
     with pytest.raises(ActionError, match="cannot be reached: No such file or directory"):
         Journald({"socket": str(tmp_path / "none")}).send(alert)
+
+
+def test_a_journal_that_reads_nothing_is_given_up(journal: socket.socket, alert: Alert, tmp_path: Path) -> None:
+    action = Journald({"socket": str(tmp_path / "socket"), "timeout": 0.2})
+    began = time.monotonic()
+    with pytest.raises(ActionError, match="cannot be reached: no answer in time"):
+        send_for_ever(action, alert)  # as many as its queue takes
+    assert time.monotonic() - began < 10
+
+
+def test_a_socket_of_another_kind_is_no_journal(tmp_path: Path, alert: Alert) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        with pytest.raises(ActionError, match="cannot be reached: Protocol wrong type for socket"):
+            Journald({"socket": str(tmp_path / "socket")}).send(alert)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -69,6 +71,50 @@ def test_what_the_program_left_running_is_ended(script: Write, alert: Alert, tmp
     while Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_program_that_is_taken_away_later_is_an_error(script: Write, alert: Alert) -> None:
+    path = Path(script("exit 0"))
+    action = Program({"command": [str(path)]})
+    path.unlink()
+    with pytest.raises(ActionError, match="program: cannot be run: No such file or directory"):
+        action.send(alert)
+    path.write_text("no program")
+    path.chmod(0o755)
+    with pytest.raises(ActionError, match="program: cannot be run: Exec format error"):
+        action.send(alert)
+    path.chmod(0o644)
+    with pytest.raises(ActionError, match="program: cannot be run: Permission denied"):
+        action.send(alert)
+
+
+def test_a_program_that_prints_a_gigabyte_is_ended_at_its_limit(script: Write, alert: Alert) -> None:
+    action = Program({"command": [script("head -c 1073741824 /dev/zero; echo done")], "timeout": 30})
+    began = time.monotonic()
+    with pytest.raises(ActionError, match="wrote more than 65536 bytes") as caught:
+        action.send(alert)
+    assert time.monotonic() - began < 10
+    assert len(str(caught.value)) < 500
+
+
+def test_a_program_that_is_deaf_to_signals_is_ended(script: Write, alert: Alert) -> None:
+    action = Program({"command": [script("trap '' TERM INT HUP; while :; do sleep 0.01; done")], "timeout": 0.3})
+    began = time.monotonic()
+    with pytest.raises(ActionError, match=r"did not end within 0\.3 s"):
+        action.send(alert)
+    assert time.monotonic() - began < 5
+
+
+def test_a_program_that_reads_nothing_is_none_the_worse(script: Write, alert: Alert) -> None:
+    Program({"command": [script("exec 0<&-; exit 0")]}).send(replace(alert, text="x" * 5_000_000))
+
+
+def test_what_goes_on_in_a_session_of_its_own_holds_up_nothing(script: Write, alert: Alert, tmp_path: Path) -> None:
+    action = Program({"command": [script(f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60' & sleep 0.3")]})
+    began = time.monotonic()
+    action.send(alert)
+    assert time.monotonic() - began < 5
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def test_it_can_run_as_another_user(script: Write, alert: Alert, tmp_path: Path) -> None:

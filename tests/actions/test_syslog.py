@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import struct
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 
 from bpfd.actions.syslog import Syslog, rfc5424
 from bpfd.alert import Alert
 from bpfd.errors import ActionError
+from tests.actions.receivers import send_for_ever, serving
 
 FORM = re.compile(
     rb"<\d{1,3}>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z \S+ bpfd \d+ \S+"
@@ -81,6 +86,72 @@ def test_tcp_gets_counted_messages_and_is_connected_again_after_the_server_close
     with client:
         assert client.recv(len(framed), socket.MSG_WAITALL) == framed
     action.close()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_server_that_reads_nothing_is_given_up(kind: str, tmp_path: Path, tcp: socket.socket, alert: Alert) -> None:
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    large = replace(alert, text="x" * 7000)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "log"))
+        address = str(tmp_path / "log") if kind == "unix" else f"tcp://127.0.0.1:{tcp.getsockname()[1]}"
+        action = Syslog({"address": address, "timeout": 0.2})
+        began = time.monotonic()
+        with pytest.raises(ActionError, match="cannot be reached: no answer in time"):
+            send_for_ever(action, large)  # as many as the buffers on the way take
+        assert time.monotonic() - began < 15
+        action.close()
+
+
+def test_a_server_that_goes_half_way_is_tried_anew(alert: Alert) -> None:
+    def reset(client: socket.socket) -> None:
+        client.recv(1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with serving(reset) as port:
+        action = Syslog({"address": f"tcp://127.0.0.1:{port}", "timeout": 2})
+        with pytest.raises(ActionError, match="cannot be reached"):
+            # What a reset takes with it is lost; TCP says so with a later one, which a look before it may find first.
+            send_for_ever(action, replace(alert, text="x" * 7000))
+        action.send(alert)
+        action.close()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_tls_carries_counted_messages_to_a_server_whose_certificate_is_good(
+    tcp: socket.socket, alert: Alert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    if trusted:
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    heard: list[bytes] = []
+
+    def listen() -> None:
+        client, _ = tcp.accept()
+        client.settimeout(5)
+        try:
+            with context.wrap_socket(client, server_side=True) as encrypted:
+                heard.append(encrypted.recv(65536))
+        except OSError:
+            client.close()
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    action = Syslog({"address": f"tls://localhost:{tcp.getsockname()[1]}", "timeout": 5})
+    try:
+        if trusted:
+            action.send(alert)
+        else:
+            with pytest.raises(ActionError, match="cannot be reached"):
+                action.send(alert)
+    finally:
+        action.close()
+        listener.join()
+    message = rfc5424(alert, 10 * 8 + 5)
+    assert heard == ([b"%d %s" % (len(message), message)] if trusted else [])
 
 
 def test_a_server_that_is_not_there_is_an_error(tmp_path: Path, alert: Alert, tcp: socket.socket) -> None:
