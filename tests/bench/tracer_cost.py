@@ -22,6 +22,7 @@ from bpfd.tracers.listen import ListenTracer
 from bpfd.tracers.open import OpenTracer
 from bpfd.tracers.tcpaccept import TcpAcceptTracer
 from bpfd.tracers.tcpconnect import TcpConnectTracer
+from tests.bench.call_loads import CALL_LOADS
 from tests.bench.machine import kernel_counting
 from tests.bench.table import Table
 
@@ -99,6 +100,7 @@ LOADS: tuple[tuple[type[BPFTracer], Load], ...] = (
     (ListenTracer, listens),
     (TcpAcceptTracer, connections),
     (TcpConnectTracer, connections),
+    *CALL_LOADS,
 )
 """Each tracer with calls that it traces."""
 
