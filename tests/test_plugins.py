@@ -295,6 +295,7 @@ METHODS: list[tuple[type, dict[str, Any], str]] = [
     (Act, {"__init__": lambda self: None}, "__init__(self): must take (self, settings)"),
     (Act, {"close": lambda self, why: None}, "close(self, why): must take (self)"),
     (Act, {"send": lambda self: None}, "send(self): must take (self, alert)"),
+    (Act, {"begin": lambda self: None}, "begin(self): must take (self, counters)"),
     (Act, {"undo": lambda self: None}, "undo(self): must take (self, event)"),
     (Act, {"act_on_batch": lambda self: None}, "act_on_batch(self): must take (self, events)"),
 ]

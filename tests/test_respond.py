@@ -297,6 +297,49 @@ def test_all_that_is_wrong_with_the_tables_is_told_at_once(make: Callable[..., A
     assert threading.active_count() == threads
 
 
+def test_an_action_begins_once_before_its_first_event_and_can_read_the_counters(counters: Counters) -> None:
+    begun: list[Callable[[], Mapping[str, int]]] = []
+    seen: list[int] = []
+
+    class Begins(Recorder):
+        def begin(self, counters: Callable[[], Mapping[str, int]]) -> None:
+            begun.append(counters)
+
+        def act_on_batch(self, events: list[Event]) -> None:
+            seen.append(begun[0]()["events.lost"])
+
+    counters.add("events.lost", 7)
+    actions = Actions({"begins": Begins}, {}, counters, 100)
+    actions.prepare(["begins"])
+    actions.deliver(["begins"], [event()])
+    actions.test("begins")
+    actions.stop(5)
+    assert len(begun) == 1
+    assert seen[0] == 7
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [(ActionError("listen: is taken"), "listen: is taken"), (OSError("broken"), "cannot begin: OSError: broken")],
+)
+def test_an_action_that_cannot_begin_is_a_setting_that_is_wrong_and_is_closed(
+    counters: Counters, problem: Exception, said: str
+) -> None:
+    closed: list[Action] = []
+
+    class Begins(Recorder):
+        def begin(self, counters: Callable[[], Mapping[str, int]]) -> None:
+            raise problem
+
+        def close(self) -> None:
+            closed.append(self)
+
+    with pytest.raises(SettingsError) as caught:
+        Actions({"begins": Begins}, {"begins": {}}, counters, 100)
+    assert str(caught.value) == f"[actions.begins] {said}"
+    assert len(closed) == 1
+
+
 def test_how_long_a_response_is_worth_carrying_out_can_be_set(make: Callable[..., Actions], counters: Counters) -> None:
     actions = make({"responder": {"expire": "1m"}})
     actions.deliver(["responder"], [event(8, age_s=30), event(8, age_s=90)])
