@@ -24,6 +24,8 @@ _SUBJECT = re.compile(r"[^\s.*>{}]+(\.[^\s.*>{}]+)*", re.ASCII)
 _TOO_LARGE = frozenset({10054, 10097})
 """JetStream's errors for a message or a header that is over the stream's limit: server/errors.json."""
 _CLOSE_S = 1.0
+_MOST_BYTES = 1 << 20
+"""How long a message from the server may be; all that we ask for are answers of a line."""
 
 
 class Nats(Action):
@@ -169,6 +171,7 @@ class Nats(Action):
         from nats.aio.client import Client
 
         self._client = client = Client()
+        client._ps = _bounded_parser(client)
         self._trouble = trouble = asyncio.get_running_loop().create_future()
 
         async def on_error(error: Exception) -> None:
@@ -216,6 +219,20 @@ class Nats(Action):
         if isinstance(error, TimeoutError):
             return f"no answer within {self._timeout_s:g} s"
         return tls.reason(error)
+
+
+def _bounded_parser(client: Client) -> Any:
+    """The library's parser, which keeps whatever a server says is one message, with an end to that."""
+    import nats.errors
+    from nats.protocol.parser import Parser
+
+    class Bounded(Parser):
+        async def parse(self, data: bytes = b"") -> None:
+            if len(self.buf) + len(data) > _MOST_BYTES:
+                raise nats.errors.ProtocolError
+            await super().parse(data)
+
+    return Bounded(client)
 
 
 def _value(alert: Alert, name: str) -> str:

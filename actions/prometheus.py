@@ -31,8 +31,10 @@ _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 class Prometheus(Action):
     """Count the matches of each rule for Prometheus, at an HTTP endpoint or in a file for node_exporter.
 
-    Beside `bpfd_matches_total{rule, tracer}` there are the daemon's own counters, its losses among them, as
-    `bpfd_counter_total{counter}` with the names of `bpfd status`. Labels hold nothing that a process says.
+    Beside `bpfd_matches_total{rule, tracer}` there is the time of the last match, `bpfd_last_match_timestamp_seconds`,
+    which tells the first one too: a counter that begins at 1 has not increased for Prometheus. The daemon's own
+    counters, its losses among them, are `bpfd_counter_total{counter}`, with the names of `bpfd status`. Labels hold
+    nothing that a process says.
     """
 
     name = "prometheus"
@@ -51,6 +53,7 @@ class Prometheus(Action):
             raise ActionError("textfile: must be an absolute path that ends in .prom: node_exporter reads no others")
         self._every_s = options.seconds(settings, "every", 15, 1, 3600)
         self._matches: Counter[tuple[str, str]] = Counter()
+        self._last_ns: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._counters: Callable[[], Mapping[str, int]] = dict
         self._registry: CollectorRegistry | None = None
@@ -92,10 +95,13 @@ class Prometheus(Action):
     def act_on_batch(self, events: list[Event]) -> None:
         """Count `events`."""
         added = Counter((event.rule, event.tracer) for event in events)
+        last_ns = {(event.rule, event.tracer): event.time for event in events}
         with self._lock:
             for series, count in added.items():
                 known = series in self._matches or len(self._matches) < MOST_SERIES
-                self._matches[series if known else OTHERS] += count
+                kept = series if known else OTHERS
+                self._matches[kept] += count
+                self._last_ns[kept] = max(self._last_ns.get(kept, 0), last_ns[series])
 
     def close(self) -> None:
         """Close the endpoint, and write the file for the last time."""
@@ -113,15 +119,21 @@ class Prometheus(Action):
 
     def collect(self) -> Iterator[Metric]:
         """What there is to say now; called by the registry, on any thread."""
-        from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
         with self._lock:
-            matches = dict(self._matches)
+            matches, last_ns = dict(self._matches), dict(self._last_ns)
         yield InfoMetricFamily("bpfd_build", "The daemon.", {"version": VERSION})
         family = CounterMetricFamily("bpfd_matches", "Events that matched.", labels=["rule", "tracer"])
         for (rule, tracer), count in sorted(matches.items()):
             family.add_metric([utf8(rule), utf8(tracer)], count)
         yield family
+        last = GaugeMetricFamily(
+            "bpfd_last_match_timestamp_seconds", "When the last matched.", labels=["rule", "tracer"]
+        )
+        for (rule, tracer), time_ns in sorted(last_ns.items()):
+            last.add_metric([utf8(rule), utf8(tracer)], time_ns / 1e9)
+        yield last
         family = CounterMetricFamily("bpfd_counter", "The daemon's counters, as in bpfd status.", labels=["counter"])
         for name, count in self._counters().items():
             family.add_metric([utf8(name)], count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from bpfd.actions.nats import Nats
 from bpfd.alert import Alert
 from bpfd.errors import ActionError, RejectedError
 from tests.actions.nats_server import NatsServer, nats_server
-from tests.actions.receivers import line_receiver
+from tests.actions.receivers import line_receiver, serving
 
 Make = Callable[..., Nats]
 
@@ -270,6 +271,22 @@ def test_a_server_that_hangs_talks_nonsense_or_goes_half_way_is_an_error(
     assert str(caught.value).startswith(f"{receiver.address}: ")
     assert text in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_a_server_whose_message_has_no_end_is_left_before_it_fills_the_memory(make: Make, alert: Alert) -> None:
+    sent = 0
+
+    def talk(client: socket.socket) -> None:
+        nonlocal sent
+        client.sendall(b"INFO {}\r\n")
+        client.recv(4096)
+        client.sendall(b"PONG\r\nMSG _INBOX.x 1 9999999999\r\n")
+        while True:
+            sent += client.send(b"x" * 65536)
+
+    with serving(talk) as port, pytest.raises(ActionError, match=r"Protocol Error|closed the connection"):
+        make(f"127.0.0.1:{port}", timeout=8).send(alert)
+    assert sent < 64 << 20
 
 
 def test_it_goes_to_no_server_that_another_names(make: Make, alert: Alert, server: NatsServer) -> None:

@@ -79,6 +79,15 @@ def test_the_matches_of_each_rule_are_counted_and_scraped(make: Make, alert: Ale
     assert version[0]
 
 
+def test_the_time_of_the_last_match_is_scraped(make: Make, alert: Alert) -> None:
+    action = make()
+    later, last = alert.event.time + 5 * 10**9, ("bpfd_last_match_timestamp_seconds", ("secrets", "open"))
+    action.act_on_batch([alert.event, alert.event._replace(time=later)])
+    assert scrape(action)[last] == pytest.approx(later / 1e9, abs=1e-3)
+    action.act(alert.event)  # one that was overtaken
+    assert scrape(action)[last] == pytest.approx(later / 1e9, abs=1e-3)
+
+
 def test_what_the_daemon_lost_is_scraped_with_the_names_of_status(make: Make) -> None:
     counters = Counters()
     action = make(counters.table)
