@@ -1,15 +1,22 @@
-"""Kafka brokers of the tests' own: the mock cluster that librdkafka has for its own tests, reached over TCP.
+"""Kafka brokers of the tests' own.
 
-It speaks Kafka's protocol, idempotent producers included, without TLS and log-ins, and keeps all in memory.
+The mock cluster that librdkafka has for its own tests, reached over TCP: it speaks Kafka's protocol, idempotent
+producers included, without TLS and log-ins, and keeps all in memory. And the beginning of a broker that asks for a
+log-in inside TLS, after the protocol's definition: kafka.apache.org/protocol.
 """
 
 from __future__ import annotations
 
+import socket
+import ssl
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from tests.actions.receivers import serving
 
 
 class Brokers:
@@ -46,3 +53,52 @@ def kafka_brokers() -> Iterator[Brokers]:
         yield Brokers([f"{one.host}:{one.port}" for one in found])
     finally:
         holder.close()
+
+
+API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE = 18, 17, 36
+UNSUPPORTED_VERSION, SASL_AUTHENTICATION_FAILED = 35, 58
+
+
+class LogInBroker:
+    """Shakes hands, hears a log-in by PLAIN, and refuses it."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self.heard: list[tuple[int, bytes]] = []
+        """Each request's number and what came after its head."""
+        self.port = 0
+
+    def talk(self, client: socket.socket) -> None:
+        """Answer one client until it goes away."""
+        client.settimeout(10)
+        with self._context.wrap_socket(client, server_side=True) as encrypted, encrypted.makefile("rb") as stream:
+            while head := stream.read(4):
+                request = stream.read(struct.unpack(">i", head)[0])
+                key, version, number, length = struct.unpack(">hhih", request[:10])
+                rest = request[10 + length :]
+                self.heard.append((key, rest))
+                answer = struct.pack(">i", number) + self._answer(key, version)
+                encrypted.sendall(struct.pack(">i", len(answer)) + answer)
+
+    def _answer(self, key: int, version: int) -> bytes:
+        if key == API_VERSIONS:
+            error = UNSUPPORTED_VERSION if version else 0
+            known = {0: 7, 3: 1, API_VERSIONS: 0, SASL_HANDSHAKE: 1, SASL_AUTHENTICATE: 0}
+            rows = b"".join(struct.pack(">hhh", one, 0, most) for one, most in known.items())
+            return struct.pack(">hi", error, len(known)) + rows
+        if key == SASL_HANDSHAKE:
+            return struct.pack(">hi", 0, 1) + _text(b"PLAIN")
+        assert key == SASL_AUTHENTICATE
+        return struct.pack(">h", SASL_AUTHENTICATION_FAILED) + _text(b"no such user") + struct.pack(">i", 0)
+
+
+def _text(value: bytes) -> bytes:
+    return struct.pack(">h", len(value)) + value
+
+
+@contextmanager
+def log_in_broker(context: ssl.SSLContext) -> Iterator[LogInBroker]:
+    """Serve until the block ends."""
+    broker = LogInBroker(context)
+    with serving(broker.talk) as broker.port:
+        yield broker

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +18,14 @@ import trustme
 from bpfd.actions.kafka import Kafka
 from bpfd.alert import Alert
 from bpfd.errors import ActionError, RejectedError
-from tests.actions.kafka_brokers import Brokers, kafka_brokers
+from tests.actions.kafka_brokers import (
+    API_VERSIONS,
+    SASL_AUTHENTICATE,
+    SASL_HANDSHAKE,
+    Brokers,
+    kafka_brokers,
+    log_in_broker,
+)
 from tests.actions.receivers import line_receiver
 
 Make = Callable[..., Kafka]
@@ -130,69 +135,48 @@ def test_a_broker_that_hangs_talks_nonsense_or_goes_half_way_is_an_error(
     assert capfd.readouterr() == ("", "")
 
 
-class TlsServer:
-    """A server that shakes hands, and keeps the first thing that it is told."""
-
-    def __init__(self, authority: trustme.CA, name: str) -> None:
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert(name).configure_cert(self._context)
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        self.heard = b""
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
-            client.settimeout(5)
-            try:
-                with self._context.wrap_socket(client, server_side=True) as encrypted:
-                    self.heard = self.heard or encrypted.recv(4096)
-            except OSError:
-                client.close()
-
-    def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listening.close()
-
-
-@pytest.mark.parametrize(
-    ("name", "trusted", "text"),
-    [
-        ("localhost", True, ""),
-        ("localhost", False, "certificate verify failed"),
-        ("example.org", True, "certificate verify failed"),
-    ],
-)
-def test_a_word_is_said_only_to_a_broker_whose_certificate_is_good(
-    make: Make, alert: Alert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, trusted: bool, text: str
-) -> None:
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     monkeypatch.setenv("BPFD_TEST_SECRET", "hunter2")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    settings = {"ca_file": str(tmp_path / "ca.pem")} if trusted else {}
-    server = TlsServer(authority, name)
-    try:
-        action = make(
-            f"localhost:{server.port}", tls="tls", timeout=2, user="me", password_env="BPFD_TEST_SECRET", **settings
-        )
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return made
+
+
+def certificate_for(name: str, authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def test_a_broker_hears_the_log_in_inside_tls_and_its_refusal_is_told(
+    make: Make, alert: Alert, tmp_path: Path, authority: trustme.CA
+) -> None:
+    log_in = {"user": "me", "password_env": "BPFD_TEST_SECRET", "mechanism": "plain"}
+    with log_in_broker(certificate_for("localhost", authority)) as broker:
+        action = make(f"localhost:{broker.port}", tls="tls", timeout=3, ca_file=str(tmp_path / "ca.pem"), **log_in)
         with pytest.raises(ActionError) as caught:
             action.send(alert)
         action.close()
-    finally:
-        server.close()
-    if text:
-        assert text in str(caught.value)
-        assert server.heard == b""
-    else:
-        assert server.heard[4:6] == b"\0\x12"  # Kafka's request ApiVersions
+    heard = [rest for key, rest in broker.heard if key == SASL_AUTHENTICATE]
+    assert heard[0].endswith(b"\0me\0hunter2")
+    assert "no such user" in str(caught.value)
     assert "hunter2" not in str(caught.value)
-    assert b"hunter2" not in server.heard
+    assert {key for key, _ in broker.heard} == {API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE}
+
+
+@pytest.mark.parametrize(("name", "trusted"), [("localhost", False), ("example.org", True)])
+def test_not_a_word_is_said_to_a_broker_whose_certificate_is_not_good(
+    make: Make, alert: Alert, tmp_path: Path, authority: trustme.CA, name: str, trusted: bool
+) -> None:
+    settings: dict[str, Any] = {"ca_file": str(tmp_path / "ca.pem")} if trusted else {}
+    settings |= {"user": "me", "password_env": "BPFD_TEST_SECRET", "mechanism": "plain"}
+    with log_in_broker(certificate_for(name, authority)) as broker:
+        action = make(f"localhost:{broker.port}", tls="tls", timeout=2, **settings)
+        with pytest.raises(ActionError, match="certificate verify failed"):
+            action.send(alert)
+        action.close()
+    assert broker.heard == []
 
 
 @pytest.mark.parametrize(
