@@ -32,7 +32,7 @@ class ContainerCheckpoint(ContainerAction):
         "timeout": "how long one call of Docker's API may take; 60s",
         "dir": "the folder on the engine's machine to keep them in; left out: the engine's own",
         "exit": "whether the container is ended with it; false",
-        "keep": "how many a container has at most; 3",
+        "most": "how many a container has at most; 3",
     }
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ class ContainerCheckpoint(ContainerAction):
         if self._dir and not self._dir.startswith("/"):
             raise ActionError("dir: must be the absolute path of a folder")
         self._exit = options.yes(settings, "exit", False)
-        self._keep = options.whole(settings, "keep", 3, 1, 1000)
+        self._most = options.whole(settings, "most", 3, 1, 1000)
 
     def by_api(self, found: DockerContainer) -> None:
         """Make a checkpoint. Raises `WithheldError` if there are enough, and `ActionError` if the engine can't."""
@@ -51,8 +51,8 @@ class ContainerCheckpoint(ContainerAction):
         where = {"dir": self._dir} if self._dir else {}
         listed = api.get(url, params=where, timeout=self._timeout_s)
         _check(found, listed)
-        if _ours(listed) >= self._keep:
-            raise WithheldError(f"container {found.short_id}: has {self._keep} checkpoints already; see keep")
+        if _ours(listed) >= self._most:
+            raise WithheldError(f"container {found.short_id}: has {self._most} checkpoints already; see most")
         wanted = {"CheckpointID": f"{_PREFIX}{time.time_ns()}", "CheckpointDir": self._dir, "Exit": self._exit}
         _check(found, api.post(url, json=wanted, timeout=self._timeout_s))
 

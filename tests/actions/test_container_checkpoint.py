@@ -55,12 +55,12 @@ def test_it_may_be_kept_elsewhere_and_end_the_container(engine: FakeEngine, act:
 def test_the_first_checkpoints_stay_and_more_are_withheld(engine: FakeEngine, act: Act) -> None:
     engine.checkpoints[""] = ["somebody-elses"]
     for _ in range(2):
-        act(engine.address, keep=2)
+        act(engine.address, most=2)
     before = list(engine.checkpoints[""])
-    with pytest.raises(WithheldError, match="container cccccccccccc: has 2 checkpoints already; see keep"):
-        act(engine.address, keep=2)
+    with pytest.raises(WithheldError, match="container cccccccccccc: has 2 checkpoints already; see most"):
+        act(engine.address, most=2)
     assert engine.checkpoints[""] == before
-    act(engine.address, keep=2, dir="/elsewhere")
+    act(engine.address, most=2, dir="/elsewhere")
 
 
 def test_a_container_that_has_ended_or_gone_is_gone(engine: FakeEngine, act: Act) -> None:
@@ -122,7 +122,7 @@ def test_the_host_and_other_runtimes_have_none(engine: FakeEngine, act: Act) -> 
     [
         ({"dir": "relative"}, "dir: must be the absolute path"),
         ({"exit": "no"}, "exit: must be true or false"),
-        ({"keep": 0}, "keep: must be a whole number"),
+        ({"most": 0}, "most: must be a whole number"),
         ({"timeout": 0}, "timeout: must be a time"),
     ],
 )
