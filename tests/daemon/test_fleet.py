@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import urllib.request
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.actions.nats_server import nats_server
+from tests.actions.receivers import serving
 from tests.daemon.running import RunningDaemon, until
 
 RULE = 'tracer = "open"\nactions = ["{action}"]\nseverity = "critical"\n[filterEvents.filename]\nis = ["{path}"]\n'
@@ -80,3 +83,44 @@ timeout = 2
     ids = [headers["Nats-Msg-Id"] for _, headers, _ in kept]
     assert len(set(ids)) == len(ids) == 40
     assert {json.loads(body)["alert"]["severity"] for _, _, body in kept} == {"critical"}
+
+
+HANGING = {
+    "nats": 'type = "nats"\nservers = ["nats://{address}"]\ntimeout = "60s"\n',
+    "kafka": 'type = "kafka"\nbrokers = ["{address}"]\ntls = "none"\ntimeout = "60s"\n',
+    "notify": 'type = "notify"\nurl_file = "{place}/url"\ntimeout = "60s"\n',
+    "email": 'type = "email"\nhost = "{host}"\nport = {port}\nfrom = "a@b.c"\nto = ["a@b.c"]\ntls = "none"\n',
+}
+
+
+@pytest.mark.parametrize("kind", list(HANGING))
+def test_a_receiver_that_hangs_keeps_the_daemon_from_no_event_and_not_from_its_end(
+    daemon: RunningDaemon, tmp_path: Path, kind: str
+) -> None:
+    watched = tmp_path / "watched"
+    watched.write_text("")
+    heard = threading.Event()
+
+    def hang(client: socket.socket) -> None:
+        heard.set()
+        while client.recv(4096):
+            pass
+
+    with serving(hang) as port:
+        address = f"127.0.0.1:{port}"
+        (tmp_path / "url").write_text(f"json://{address}")
+        table = HANGING[kind].format(address=address, host="127.0.0.1", port=port, place=tmp_path)
+        daemon.write_rule("watched", RULE.format(action="fleet", path=watched))
+        daemon.start(config=f"[actions.fleet]\n{table}")
+        trace = daemon.trace()
+        watched.read_text()
+        assert heard.wait(30), daemon.log
+        watched.read_text()
+        trace.wait_for(lambda event: event["rule"] == "watched", 2)
+        tasks = Path(f"/proc/{daemon.pid}/task").iterdir()
+        children = [pid for task in tasks for pid in (task / "children").read_text().split()]
+        assert bool(children) == (kind == "notify")
+        log = daemon.stop()
+    assert "Traceback" not in log
+    assert "still sending" in log
+    until(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], lambda: children)
