@@ -155,10 +155,15 @@ def _argument(call: str, one: FormatField, number_of: dict[str, int]) -> tuple[F
         return Field(name, one.type, length=TEXT_BYTES), f"if ({value}) bpfd_user_string(e, {name}, {value});"
     if one.type.endswith("*"):
         return Field(name, one.type, type="u64", show=hex), f"e->{name} = {value};"
-    c_type = _C_TYPE.get(type_, "u64")
+    c_type = c_type_of(one.type)
     show = SHOW.get(place) or ANY_CALL.get(one.name)
     field = Field(name, one.type, type="s64" if c_type.startswith("s") else "u64", show=show)
     return field, f"e->{name} = ({c_type}){value};"
+
+
+def c_type_of(declared: str) -> str:
+    """The C type of an argument that the kernel declares so: `s32` for `pid_t`."""
+    return _C_TYPE.get(declared.removeprefix("const ").strip(), "u64")
 
 
 def _length(by: str, number_of: dict[str, int]) -> str:

@@ -1,0 +1,323 @@
+"""Any trace event and system call, chosen anew in each run: what bpfd says of it is what the kernel's tracing says."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bpfd.event import Event
+from bpfd.kernel.formats import FormatField, parse
+from bpfd.kernel.program import Build
+from bpfd.pipeline import Clock
+from bpfd.plugin import BPFTracer, Field, Named
+from bpfd.plugins import load_plugins
+from bpfd.rules import model
+from bpfd.rules.model import All
+from bpfd.tracers import syscall, tracepoint
+from tests.kernel.conftest import Bench
+from tests.tracers.own_tracing import OwnTracing, own_tracing
+
+CHOSEN = 20
+SLACK_US = 5000
+"""How far apart the two may note the same occurrence: an interrupt, or the host's other guests, may come between."""
+CATALOGUE = load_plugins().catalogue
+
+
+# Trace events
+
+WORK = """
+import os, socket, subprocess, tempfile, threading, time
+subprocess.run(["true"])
+with tempfile.NamedTemporaryFile() as file:
+    file.write(bytes(70000)); file.flush(); os.fsync(file.fileno()); os.rename(file.name, file.name + "x")
+    os.rename(file.name + "x", file.name)
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname()); other, _ = listener.accept()
+client.sendall(b"x" * 3000); other.recv(3000); client.close(); other.close(); listener.close()
+one, two = socket.socketpair(); one.send(b"x"); two.recv(1)
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.sendto(b"x", ("127.0.0.1", 9))
+thread = threading.Thread(target=time.sleep, args=(0.005,)); thread.start(); thread.join()
+memory = bytearray(4 << 20); os.kill(os.getpid(), 0); os.sched_yield(); os.nice(0)
+"""
+
+
+def work() -> None:
+    subprocess.run([sys.executable, "-S", "-c", WORK], check=True)
+
+
+def firing(tracing: OwnTracing) -> set[str]:
+    """The trace events that come while there is work."""
+    (tracing.place / "events/enable").write_text("1")
+    (tracing.place / "trace").write_text("")
+    work()
+    tracing.disable()
+    known = defaultdict(list)
+    for name in tracepoint.available():
+        category, _, event = name.partition(":")
+        known[event].append(category)
+    came = {found[1] for line in tracing.lines() if (found := re.search(r"\d\.\d{6}: (\w+): ", line))}
+    # System calls have a test of their own; an event whose name is in two categories can't be told apart in the trace.
+    categories = {event: known[event][0] for event in came if len(known[event]) == 1}
+    return {f"{category}:{event}" for event, category in categories.items() if category not in ("syscalls", "ftrace")}
+
+
+@pytest.fixture(scope="module")
+def chosen_events() -> list[str]:
+    with own_tracing(f"bpfd-choice-{os.getpid()}", fields=True) as tracing:
+        often = firing(tracing) & firing(tracing)
+    assert len(often) > 3 * CHOSEN
+    return random.sample(sorted(often), CHOSEN)
+
+
+def test_any_twenty_trace_events_say_what_the_kernels_own_tracing_says(build: Build, chosen_events: list[str]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda name: compare_event(name, build), chosen_events))
+    assert not [f"{name}: {problem}" for name, problem in zip(chosen_events, outcomes, strict=True) if problem]
+
+
+def compare_event(name: str, build: Build) -> str:
+    """What differs; nothing if all is well."""
+    category, _, event = name.partition(":")
+    tracer = CATALOGUE[f"tracepoint:{name}"]
+    assert issubclass(tracer, BPFTracer)
+    described = parse((tracepoint.probes.tracefs() / "events" / category / event / "format").read_text())
+    bench = Bench(tracer, build)
+    try:
+        with own_tracing(f"bpfd-{event}-{os.getpid()}", fields=True) as tracing:
+            tracing.enable(name)
+            bench.judge_by([All()])
+            deadline = time.monotonic() + 20
+            events: list[Event] = []
+            while not events and time.monotonic() < deadline:
+                work()
+                events = [one for one, _ in bench.events()]
+            tracing.disable()
+            return compare(events, tracing.lines(), tracing.overrun(), event, described, tracer.fields)
+    finally:
+        bench.close()
+
+
+def compare(
+    events: list[Event],
+    lines: list[str],
+    overrun: int,
+    event: str,
+    described: tuple[FormatField, ...],
+    fields: tuple[Field, ...],
+) -> str:
+    if not events:
+        return "it did not come"
+    form = re.compile(
+        rf"-(\d+)\s+\[\d+\]\s+\S+\s+(\d+)\.(\d{{6}}): {event}: "
+        + " ".join(rf"{one.name}=(?P<{one.name}>.*?)" for one in described)
+        + "$",
+        re.DOTALL,
+    )
+    said: dict[int, list[tuple[int, dict[str, str]]]] = defaultdict(list)
+    for line in lines:
+        found = form.search(line)
+        if found:
+            said[int(found[1])].append((int(found[2]) * 10**6 + int(found[3]), found.groupdict()))
+    if not said:
+        return f"its lines are not understood: {lines[:1]}"
+    oldest = min(when for listed in said.values() for when, _ in listed)
+    offset = Clock()()
+    by_name = {field.name: field for field in fields}
+    compared = 0
+    for one in events:
+        when = (one.time - offset) // 1000
+        if overrun and when < oldest + SLACK_US:
+            continue
+        near = [values for at, values in said[one.tid] if abs(at - when) <= SLACK_US]
+        if not any(all(same(one.data, field, values[field.name], by_name) for field in described) for values in near):
+            return f"{one.tid} {dict(one.data)} is not among {near[:3]}"
+        compared += 1
+    return "" if compared else "all of it was overrun"
+
+
+def same(data: object, one: FormatField, said: str, fields: dict[str, Field]) -> bool:
+    """Does the text of an event's field mean what the kernel printed?"""
+    assert isinstance(data, dict)
+    name = tracepoint.field_name(one.name)
+    if name not in fields:
+        return True
+    mine: str = data[name]
+    number = re.match(r"0x([0-9a-f]+)|\((\d+)\)", said)
+    if one.shape in ("text", "dynamic") and one.type in ("char", "const char"):
+        return mine.rstrip() == said.rstrip() or len(mine) >= tracepoint.TEXT_BYTES - 1
+    if one.shape == "number" and number:
+        printed = int(number[1], 16) if number[1] else int(number[2])
+        mask = (1 << 8 * one.size) - 1
+        return value_of(mine, fields[name]) & mask == printed & mask
+    if one.shape == "pointer" and number and mine.startswith("0x"):
+        return int(mine, 16) == int(number[1] or number[2], 16 if number[1] else 10)
+    return True  # what the kernel's tracing does not print: arrays, and texts behind pointers
+
+
+def value_of(text: str, field: Field) -> int:
+    """The number behind a field's text."""
+    if field.type == "bool":
+        return int(text == "true")
+    if isinstance(field.show, Named):
+        for number, shown in field.show.names.items():
+            if shown == text:
+                return number
+    if field.doc.startswith("dev_t"):
+        major, minor = text.split(",")
+        return int(major) << 20 | int(minor)
+    return int(text)
+
+
+# System calls
+
+DANGEROUS = frozenset(
+    (
+        "exit exit_group fork vfork clone clone3 reboot kexec_load kexec_file_load pause sync vhangup brk mmap mremap "
+        "munmap sigaltstack rt_sigreturn rt_sigsuspend restart_syscall iopl ioperm arch_prctl set_tid_address "
+        "set_robust_list rseq seccomp prctl unshare personality umask sethostname setdomainname settimeofday "
+        "clock_settime clock_adjtime adjtimex uretprobe uprobe msgget semget shmget mq_open select pselect6 poll ppoll "
+        "alarm shmat shmdt modify_ldt mlockall execve execveat swapon swapoff syslog "
+    ).split()
+)
+"""Calls that change the machine, wait for ever, or end the caller, whatever they are given."""
+KERNELS_NAME = {
+    "newstat": "stat", "newfstat": "fstat", "newlstat": "lstat", "newuname": "uname", "umount": "umount2",
+    "sendfile64": "sendfile",
+}  # fmt: skip
+TEXT = "/nonexistent-bpfd/x"
+BUFFER = b"said by the test"
+ADDRESS = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 4711, socket.inet_aton("192.0.2.7"))
+NO_FD, NO_PID, ODD = 0x7FFFFFF, 0x3FFFFFFF, 0x7F7F7F7F
+SHORT_S = 3.0
+
+
+@pytest.fixture(scope="module")
+def chosen_calls() -> list[str]:
+    numbers = {name: number for number, name in syscall.call_names().items() if number < syscall.COMPAT}
+    calls = [name.removeprefix("syscall:") for name in syscall.Syscalls.names()]
+    possible = [name for name in calls if name not in DANGEROUS and KERNELS_NAME.get(name, name) in numbers]
+    assert len(possible) > 10 * CHOSEN
+    return random.sample(possible, CHOSEN)
+
+
+def test_any_twenty_system_calls_say_what_the_kernels_own_tracing_says(build: Build, chosen_calls: list[str]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda name: compare_call(name, build), chosen_calls))
+    assert not [f"{name}: {problem}" for name, problem in zip(chosen_calls, outcomes, strict=True) if problem]
+
+
+def compare_call(call: str, build: Build) -> str:
+    """What differs; nothing if all is well."""
+    tracer = CATALOGUE[f"syscall:{call}"]
+    assert issubclass(tracer, BPFTracer)
+    folder = tracepoint.probes.tracefs() / "events/syscalls" / f"sys_enter_{call}"
+    described = [one for one in parse((folder / "format").read_text()) if one.name != "__syscall_nr"]
+    numbers = {name: number for number, name in syscall.call_names().items() if number < syscall.COMPAT}
+    bench = Bench(tracer, build)
+    try:
+        with own_tracing(f"bpfd-{call}-{os.getpid()}", fields=False) as tracing:
+            pid = ready_to_call(numbers[KERNELS_NAME.get(call, call)], call, described)
+            tracing.enable(f"syscalls:sys_enter_{call}", f"syscalls:sys_exit_{call}")
+            bench.judge_by([model.Test("pid", "is", (str(pid),))])
+            os.kill(pid, signal.SIGCONT)
+            os.waitpid(pid, 0)
+            tracing.disable()
+            events = [one for one, _ in bench.events()]
+            lines = [line for line in tracing.lines() if f"-{pid} " in line]
+            return compare_calls(call, events, lines, described, tracer.fields)
+    finally:
+        bench.close()
+
+
+def ready_to_call(number: int, call: str, described: list[FormatField]) -> int:
+    """A process that has stopped, and next calls it with arguments that do no harm; its pid."""
+    buffers = [ctypes.create_string_buffer(text) for text in (TEXT.encode(), BUFFER, ADDRESS)]
+    text, buffer, address = (ctypes.addressof(one) for one in buffers)
+    length = ctypes.c_int(len(ADDRESS))
+    given: list[int] = []
+    for one in described:
+        place = (call, one.name)
+        if place in syscall.ADDRESS_LENGTH:
+            given.append(address)
+        elif place in syscall.LENGTH_OF:
+            given.append(buffer)
+        elif one.name in ("usockaddr_len", "upeer_addrlen", "addr_len") and one.type.endswith("*"):
+            given.append(ctypes.addressof(length))
+        elif one.name in ("addrlen", "addr_len"):
+            given.append(len(ADDRESS))
+        elif one.name in ("count", "len", "msg_len"):
+            given.append(len(BUFFER))
+        elif one.type.replace("const ", "").replace(" ", "") == "char*" and one.name not in syscall.NO_TEXT:
+            given.append(text)
+        elif "*" in one.type:
+            given.append(0)
+        elif "fd" in one.name:
+            given.append(NO_FD)
+        elif "pid" in one.name or one.name in ("which", "who"):
+            given.append(NO_PID)
+        else:
+            given.append(ODD)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(SHORT_S))
+        libc = ctypes.CDLL(None, use_errno=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        libc.syscall(ctypes.c_long(number), *(ctypes.c_long(value) for value in given))
+        os._exit(0)
+    os.waitpid(child, os.WUNTRACED)
+    return child
+
+
+def compare_calls(
+    call: str, events: list[Event], lines: list[str], described: list[FormatField], fields: tuple[Field, ...]
+) -> str:
+    entered = [found[1] for line in lines if (found := re.search(rf": sys_{call}\((.*)\)$", line))]
+    left = [int(found[1], 16) for line in lines if (found := re.search(rf": sys_{call} -> 0x([0-9a-f]+)$", line))]
+    if not events or not entered:
+        return f"it did not come: {events} {lines[:3]}"
+    by_name = {field.name: field for field in fields}
+    event = events[-1]  # Python may have made such calls of its own before
+    if left and event.return_value % 2**64 != left[-1]:
+        return f"the result is {event.return_value}, not {left[-1]:#x}"
+    said = dict(re.findall(r"(\w+): (?:0x)?([0-9a-f]+)", entered[-1]))
+    for one in described:
+        field = by_name[tracepoint.field_name(one.name)]
+        mine, printed = event.data[field.name], int(said[one.name], 16)
+        if mine != shown(call, one, field, printed, event.return_value):
+            return f"{one.name}: {mine!r} is not what {printed:#x} means"
+    if "port" in by_name and (event.data["address"], event.data["port"]) != ("192.0.2.7", "4711"):
+        return f"the address is {event.data}"
+    return ""
+
+
+def shown(call: str, one: FormatField, field: Field, printed: int, result: int) -> str:
+    """What is to be shown of an argument that the kernel's tracing printed, and that the test made."""
+    if (call, one.name) in syscall.ADDRESS_LENGTH:
+        return "192.0.2.7:4711"
+    if (call, one.name) in syscall.LENGTH_OF:
+        by = syscall.LENGTH_OF[call, one.name]
+        length = len(BUFFER) if by != syscall.RESULT else max(result, 0)
+        return BUFFER[:length].decode()
+    if field.is_string:
+        return TEXT
+    c_type = {"int": (32, True), "s64": (64, True)}.get(one.type)
+    bits, signed = c_type or WIDTHS.get(syscall.c_type_of(one.type), (64, False))
+    value = printed & ((1 << bits) - 1)
+    if signed and value >> (bits - 1):
+        value -= 1 << bits
+    return field.show(value) if field.show else str(value)
+
+
+WIDTHS = {"s32": (32, True), "u32": (32, False), "u16": (16, False), "s64": (64, True), "u64": (64, False)}
