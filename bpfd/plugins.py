@@ -153,7 +153,7 @@ def check_tracer(tracer: object) -> list[str]:
     """What is wrong with a tracer class, a line each."""
     if not isinstance(tracer, type) or not issubclass(tracer, Tracer | BPFTracer):
         return ["is no subclass of bpfd.Tracer or bpfd.BPFTracer"]
-    wrong = [*_check_name(tracer), *_check_fields(tracer.fields)]
+    wrong = [*_check_name(tracer), *check_fields(tracer.fields)]
     if issubclass(tracer, BPFTracer):
         return wrong + _check_program(tracer) + _check_methods(tracer, BPF_TRACER_METHODS, "cls")
     return wrong + _check_methods(tracer, TRACER_METHODS)
@@ -212,7 +212,8 @@ def _takes(signature: inspect.Signature, arguments: tuple[str | None, ...]) -> b
     return True
 
 
-def _check_fields(fields: object) -> list[str]:
+def check_fields(fields: object) -> list[str]:
+    """What is wrong with the fields of a tracer, a line each."""
     if not isinstance(fields, tuple) or not all(isinstance(one, Field) for one in fields):
         return [f"fields: must be a tuple of bpfd.Field, not {type(fields).__name__}"]
     wrong = [f"fields: {one.name!r}: {text}" for one in fields for text in _check_field(one, fields)]

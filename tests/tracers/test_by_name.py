@@ -1,0 +1,162 @@
+"""Probes that a rule names, with no tracer written for them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bpfd.errors import UnknownTracerError
+from bpfd.kernel import formats, probes
+from bpfd.plugin import BPFTracer, Flags, Named
+from bpfd.plugins import check_fields, is_taken, load_plugins
+from bpfd.tracers import syscall, tracepoint
+from tests.daemon.running import RunningDaemon
+
+CATALOGUE = load_plugins().catalogue
+
+
+def test_every_trace_event_and_system_call_of_this_kernel_has_fields_that_a_tracer_may_have() -> None:
+    names = [*tracepoint.Tracepoints.names(), *syscall.Syscalls.names()]
+    assert len(names) > 1000
+    wrong = {name: problems for name in names if (problems := check_fields(CATALOGUE[name].fields))}
+    assert not wrong
+    assert not [name for name in names if any(is_taken(field.name) for field in CATALOGUE[name].fields)]
+
+
+def test_the_kernels_format_files_are_read_with_their_arrays_and_names() -> None:
+    text = (
+        "name: x\nID: 1\nformat:\n"
+        "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n"
+        "\tfield:char comm[16];\toffset:8;\tsize:16;\tsigned:0;\n"
+        "\tfield:__data_loc char[] name;\toffset:24;\tsize:4;\tsigned:0;\n"
+        "\tfield:__rel_loc u64[] list;\toffset:28;\tsize:4;\tsigned:0;\n"
+        "\tfield:const char * where;\toffset:32;\tsize:8;\tsigned:0;\n"
+        "\tfield:u32 numbers[3];\toffset:40;\tsize:12;\tsigned:0;\n"
+        "\tfield:int state;\toffset:52;\tsize:4;\tsigned:1;\n\n"
+        'print fmt: "%s", __print_symbolic(REC->state, { (1 << 3), "EIGHT" }, { 0x10UL, "SIXTEEN" }, { -1, "NONE" })\n'
+    )
+    found = {field.name: field for field in formats.parse(text)}
+    assert {name: field.shape for name, field in found.items()} == {
+        "comm": "text",
+        "name": "dynamic",
+        "list": "dynamic",
+        "where": "pointer",
+        "numbers": "array",
+        "state": "number",
+    }
+    assert (found["list"].element, found["list"].relative, found["numbers"].element) == (8, True, 4)
+    assert found["state"].names == {8: "EIGHT", 16: "SIXTEEN", -1: "NONE"}
+
+
+@pytest.mark.parametrize("text", ["__import__('os')", "1 if 1 else 2", "x", "(", "1 << 2 << 99999999", "2 ** 99", ""])
+def test_a_constant_that_is_no_plain_number_is_not_guessed(text: str) -> None:
+    value = formats.constant(text)
+    assert value is None or 0 <= value < 1 << 128
+
+
+def test_flags_and_names_are_shown_with_what_has_no_name() -> None:
+    flags = Flags({"BOTH": 3, "ONE": 1, "FOUR": 4}, none="NONE")
+    assert [flags(number) for number in (0, 1, 3, 7, 24)] == ["NONE", "ONE", "BOTH", "BOTH|FOUR", "0x18"]
+    assert [Named({2: "AF_INET"})(number) for number in (2, 3)] == ["AF_INET", "3"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tracepoint:sched",
+        "tracepoint:../../etc:passwd",
+        "tracepoint:ftrace:function",
+        "syscall:",
+        "syscall:OPEN",
+        "syscall:a/b",
+        "nothing:like:this",
+    ],
+)
+def test_names_that_are_no_probes_are_no_tracers(name: str) -> None:
+    assert name not in CATALOGUE
+    assert CATALOGUE.problem(name).startswith(f'there is no tracer "{name}"; ')
+
+
+def test_the_names_of_the_man_pages_are_understood() -> None:
+    tracer = CATALOGUE["syscall:umount2"]
+    assert issubclass(tracer, BPFTracer)
+    assert tracer.probes == ("tracepoint:syscalls:sys_exit_umount",)
+
+
+def test_where_tracefs_cannot_be_read_the_error_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused() -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(probes, "tracefs", refused)
+    with pytest.raises(UnknownTracerError, match="Permission denied; do it as root"):
+        tracepoint.Tracepoints.find("tracepoint:sched:sched_never_seen")
+    assert tracepoint.available() == []
+
+
+def test_a_rule_may_name_a_trace_event(daemon: RunningDaemon) -> None:
+    daemon.write_rule(
+        "ends",
+        'tracer = "tracepoint:sched:sched_process_exit"\n[filterEvents.comm]\nis = ["bpfd-brief"]\n'
+        '[filterEvents.group_dead]\nvalues = ["true"]\n',
+    )
+    daemon.start()
+    subprocess.run(["sh", "-c", "printf bpfd-brief > /proc/$$/comm"], check=True)
+    (event,) = daemon.wait_for(lambda event: event["data"].get("comm") == "bpfd-brief")
+    assert (event["tracer"], event["command"]) == ("tracepoint:sched:sched_process_exit", "bpfd-brief")
+    assert event["data"]["arg_pid"] == str(event["tid"])
+
+
+def test_a_rule_may_name_a_system_call_and_the_kernel_filters_by_its_arguments(daemon: RunningDaemon) -> None:
+    daemon.start()
+    daemon.create(
+        "far",
+        'tracer = "syscall:connect"\n'
+        "condition = 'port = 4711 and returnValue < 0 and uservaddr startswith \"[::1]\"'\n",
+    )
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        for port in (4711, 4712):
+            with socket.socket(family, socket.SOCK_STREAM) as client:
+                assert client.connect_ex((address, port)) != 0
+    (event,) = daemon.wait_for(lambda event: event["rule"] == "far")
+    assert event["data"] | {"fd": ""} == {
+        "fd": "",
+        "uservaddr": "[::1]:4711",
+        "address": "::1",
+        "port": "4711",
+        "addrlen": "28",
+    }
+    assert event["pid"] == os.getpid()
+    # The kernel looked at the port, and left only the text of the address to Python.
+    assert daemon.tracer("syscall:connect")["received"] == 2
+
+
+def test_all_system_calls_are_one_tracer(daemon: RunningDaemon) -> None:
+    daemon.start()
+    daemon.create("denied", 'tracer = "syscall:*"\ncondition = "returnValue = -13 and command = \'bpfd-denied\'"\n')
+    code = (
+        "import os\nopen('/proc/self/comm', 'w').write('bpfd-denied')\nos.setuid(65534)\n"
+        "for call in (lambda: os.open('/etc/shadow', 0), lambda: os.chdir('/root'), lambda: os.stat('/')):\n"
+        "    try: call()\n    except PermissionError: pass\n"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code], check=True)
+    events = daemon.wait_for(lambda event: event["rule"] == "denied", count=2)
+    assert [event["data"]["syscall"] for event in events] == ["openat", "chdir"]
+
+
+def test_a_name_that_is_nearly_right_is_hinted_at(daemon: RunningDaemon) -> None:
+    daemon.start()
+    (daemon.place / "bad.toml").write_text('tracer = "syscall:conect"\n')
+    said = daemon.bpfd("create", str(daemon.place / "bad.toml"), code=1)
+    assert 'there is no tracer "syscall:conect"; did you mean "syscall:connect"?' in said
+    (daemon.place / "bad.toml").write_text('tracer = "tracepoint:sched:sched_proces_exit"\n')
+    said = daemon.bpfd("create", str(daemon.place / "bad.toml"), code=1)
+    assert 'did you mean "tracepoint:sched:sched_process_exit"?' in said
+    (daemon.place / "bad.toml").write_text('tracer = "syscall:connect"\n[filterEvents.prt]\nvalues = ["1"]\n')
+    assert 'did you mean "port"?' in daemon.bpfd("create", str(daemon.place / "bad.toml"), code=1)
