@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bpfd.plugin import Field
+from bpfd.plugin import Field, Named
 from bpfd.rules import fields as own_fields
 from bpfd.rules import ranges, text_patterns
 from bpfd.rules.model import RUNTIMES, All, Any, Condition, Not, Test
@@ -145,11 +145,11 @@ class _Taker:
         return ""
 
     def _take_number(self, name: str, known: Field, test: Test, negated: bool) -> str:
-        if known.show is not None:
+        if known.show is not None and not isinstance(known.show, Named):
             return "the text is made in Python"
         if known.late:
             return "the kernel compares numbers before this one is known"
-        found = ranges.of(test, known)
+        found = ranges.of(test, known) if known.show is None else ranges.of_names(test, known)
         if found is None:
             return "the kernel can't compare so"
         if known.optional and any(low <= 0 <= high for low, high in found):

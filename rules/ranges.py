@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bpfd.plugin import Field
+from bpfd.plugin import Field, Named
 from bpfd.rules.model import Test
 
 MOST_BOUNDS = 2048
 """How many intervals of a number the kernel's table holds."""
+
+_DIGITS = frozenset("-0123456789")
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,19}", re.ASCII)
+_PASSES: Mapping[str, Callable[[str, str], bool]] = {
+    "is": str.__eq__,
+    "contains": str.__contains__,
+    "prefix": str.startswith,
+    "suffix": str.endswith,
+}
 
 Range = tuple[int, int]
 """Both ends are in it."""
@@ -53,6 +63,23 @@ def of(test: Test, known: Field) -> list[Range] | None:
         case _:
             return None
     return merged([(max(low, least), min(high, most)) for low, high in found if low <= most and high >= least])
+
+
+def of_names(test: Test, known: Field) -> list[Range] | None:
+    """The numbers whose names pass a clause on a field that is shown by names; None: that is not for the kernel to say.
+
+    A number without a name is shown as it is, so a text in which there is more than digits passes none of those.
+    """
+    if not isinstance(known.show, Named) or test.ignore_case:
+        return None
+    names, (least, most) = known.show.names, limits(known)
+    passes = _PASSES.get(test.operator)
+    if passes is None or (test.operator != "is" and any(_DIGITS.issuperset(value) for value in test.values)):
+        return None
+    found = [number for number, name in names.items() if any(passes(name, value) for value in test.values)]
+    if test.operator == "is":
+        found += [int(value) for value in test.values if _NUMBER.fullmatch(value) and int(value) not in names]
+    return merged((number, number) for number in found if least <= number <= most)
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:

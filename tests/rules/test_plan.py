@@ -9,19 +9,21 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bpfd.event import HOST, NOT_FOUND, Container, Event
-from bpfd.plugin import Field
+from bpfd.plugin import Field, Named
 from bpfd.rules import model, predicate
 from bpfd.rules import plan as planning
 from bpfd.rules.automaton import NOTHING
 from bpfd.rules.model import RUNTIMES, All, Any, Condition, Not
 from bpfd.rules.plan import BITS, Plan
 
+CALL = Named({0: "a", 1: "ab", 2: "A/", 7: "3x", 8: "12"})
 FIELDS = (
     Field("name", "a text"),
     Field("words", "a text with spaces", spaces=True),
     Field("size", "a number", type="s64"),
     Field("count", "a number that may be left out", type="u64", optional=True),
     Field("kind", "a number that is shown as text", type="u64", show=hex),
+    Field("call", "a number that is shown by name", type="u64", show=CALL),
     Field("slow", "a number that is found out late", type="u64", late=True),
     Field("flag", "yes or no", type="bool"),
 )
@@ -90,7 +92,16 @@ runtimes = st.builds(
     st.just("is"),
     st.lists(st.sampled_from(["docker", "kube", NOT_FOUND]), min_size=1, max_size=2).map(tuple),
 )
-clauses = texts | globs | regexes | there | compared | runtimes | st.just(model.Test("flag", "is", ("true",)))
+named = st.builds(
+    model.Test,
+    st.just("call"),
+    st.sampled_from(["is", "contains", "prefix", "suffix", "glob"]),
+    st.lists(
+        st.sampled_from(["a", "ab", "b", "A/", "x", "3", "3x", "12", "012", "-1", "2"]), min_size=1, max_size=3
+    ).map(tuple),
+    st.booleans(),
+)
+clauses = named | texts | globs | regexes | there | compared | runtimes | st.just(model.Test("flag", "is", ("true",)))
 conditions: st.SearchStrategy[Condition] = st.recursive(
     clauses,
     lambda inner: (
@@ -126,6 +137,7 @@ def events(draw: st.DrawFn) -> tuple[Event, dict[str, bytes], dict[str, int]]:
         "size": draw(st.sampled_from([LOW, -3, -1, 0, 1, 2, 7, HIGH])),
         "count": draw(st.sampled_from([0, 1, 7, MOST])),
         "kind": draw(st.integers(0, 300)),
+        "call": draw(st.sampled_from([0, 1, 2, 3, 7, 8, 12])),
         "slow": draw(st.integers(0, 3)),
         "pid": draw(st.sampled_from([0, 1, 2, 7, 0xFFFFFFFF])),
         "uid": draw(st.sampled_from([0, 1, 7, 0xFFFFFFFF])),
@@ -133,7 +145,12 @@ def events(draw: st.DrawFn) -> tuple[Event, dict[str, bytes], dict[str, int]]:
         "returnValue": draw(st.sampled_from([LOW, -3, -1, 0, 1, 7, HIGH])),
     }
     data = {"name": decoded(raw["name"]), "words": decoded(raw["words"].replace(b"\0", b" ")), "flag": "true"}
-    data |= {"size": str(held["size"]), "kind": hex(held["kind"]), "slow": str(held["slow"])}
+    data |= {
+        "size": str(held["size"]),
+        "kind": hex(held["kind"]),
+        "call": CALL(held["call"]),
+        "slow": str(held["slow"]),
+    }
     if held["count"]:
         data["count"] = str(held["count"])
     container = draw(st.sampled_from([HOST, Container("id", "docker"), Container("id", "kube")]))
@@ -310,6 +327,17 @@ def test_a_rule_for_some_runtimes_is_a_candidate_in_these_alone() -> None:
     assert set(plan.scope) == set(RUNTIMES)
     other = planning.make([Not(model.Test("containerRuntime", "is", ("docker",)))], FIELDS)
     assert {runtime for runtime, bits in other.scope.items() if not bits} == {"docker"}
+
+
+def test_names_of_numbers_are_for_the_kernel_where_no_number_could_be_meant() -> None:
+    rules = [
+        model.Test("call", "is", ("ab", "3")),
+        model.Test("call", "contains", ("a",)),
+        model.Test("call", "contains", ("1",)),
+    ]
+    plan = planning.make(rules, FIELDS)
+    assert (sorted(plan.exact_bits), list(plan.inexact)) == ([0, 1], [2])
+    assert {bound.lower for bound in plan.numbers["call"].bounds} == {0, 1, 2, 3, 4}
 
 
 def test_ancestors_are_gathered_only_where_a_rule_asks_for_them() -> None:
