@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import signal
 import struct
 from collections.abc import Mapping
 
@@ -12,12 +11,6 @@ from bpfd.plugin import TracerMap
 
 NAME_BYTES = 48
 """BPFD_CONSTANT_BYTES in constant.h: the longest name, its closing NUL included."""
-
-SIGNALS: Mapping[int, str] = {
-    **{number: f"SIGRTMIN+{number - signal.SIGRTMIN}" for number in range(signal.SIGRTMIN + 1, signal.SIGRTMAX)},
-    **{number: number.name for number in signal.Signals},
-}
-"""As signal(7) names them."""
 
 
 @functools.cache

@@ -1,8 +1,6 @@
 #include "filter.h"
 #include "constant.h"
 
-#define SIGNALS 0
-
 #define CLONE_THREAD 0x10000
 #define SIGNAL_GROUP_EXIT 4 /* include/linux/sched/signal.h */
 /* The parts of a wait status (wait(2)). */
@@ -57,7 +55,6 @@ TRACEPOINT_PROBE(sched, sched_process_exit) {
   e->exit_code = STATUS_CODE(status);
   e->core_dumped = (status & STATUS_CORE) != 0;
   e->duration = bpf_ktime_get_boot_ns() - task->group_leader->start_boottime;
-  if (STATUS_SIGNAL(status))
-    bpfd_constant(e, signal, SIGNALS, STATUS_SIGNAL(status));
+  e->signal = STATUS_SIGNAL(status);
   return bpfd_submit(args, e);
 }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import signal
 from pathlib import Path
 
-from bpfd.plugin import BPFTracer, Field, TracerMap
-from bpfd.tracers import constants
+from bpfd.plugin import BPFTracer, Field, Named
+
+SIGNALS: dict[int, str] = {
+    **{number: f"SIGRTMIN+{number - signal.SIGRTMIN}" for number in range(signal.SIGRTMIN + 1, signal.SIGRTMAX)},
+    **{number: number.name for number in signal.Signals},
+}
+"""As signal(7) names them."""
 
 
 class ProcessTracer(BPFTracer):
@@ -34,7 +39,8 @@ class ProcessTracer(BPFTracer):
         Field(
             "signal",
             "exit: the signal that ended the process",
-            length=constants.NAME_BYTES,
+            type="u64",
+            show=Named(SIGNALS),
             optional=True,
             example="SIGSEGV",
         ),
@@ -55,12 +61,7 @@ class ProcessTracer(BPFTracer):
     )
 
     @classmethod
-    def loaded(cls, maps: Mapping[str, TracerMap]) -> None:
-        constants.fill(maps, constants.SIGNALS)
-
-    @classmethod
     def settle(cls, data: dict[str, str], return_value: int) -> None:
         """An exit code is told of exits alone, 0 too."""
         if data["action"] != "exit":
             del data["exit_code"]
-        constants.settle(data, "signal", constants.SIGNALS)

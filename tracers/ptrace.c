@@ -1,9 +1,7 @@
 #include "filter.h"
 #include "arguments.h"
-#include "constant.h"
 #include "pid.h"
 
-#define REQUESTS 0
 #define PTRACE_TRACEME 0
 
 static __always_inline void name_target(struct bpfd_event *e, u32 number) {
@@ -26,7 +24,7 @@ TRACEPOINT_PROBE(syscalls, sys_exit_ptrace) {
     return 0;
   struct pt_regs *registers = bpfd_registers();
   u64 request = bpfd_argument(registers, 0);
-  bpfd_constant(e, request, REQUESTS, request);
+  e->request = request;
   e->return_value = args->ret;
   if (request != PTRACE_TRACEME)
     name_target(e, bpfd_argument(registers, 1));

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 
-from bpfd.plugin import BPFTracer, Field, TracerMap
-from bpfd.tracers import constants
+from bpfd.plugin import BPFTracer, Field, Named
 
 REQUESTS = {
     0: "PTRACE_TRACEME",
@@ -77,7 +75,8 @@ class PtraceTracer(BPFTracer):
         Field(
             "request",
             "what was asked for; a number if it has no name",
-            length=constants.NAME_BYTES,
+            type="u64",
+            show=Named(NAMES),
             example="PTRACE_ATTACH",
         ),
         Field(
@@ -92,11 +91,3 @@ class PtraceTracer(BPFTracer):
     )
     program = Path(__file__).with_name("ptrace.c")
     probes = ("tracepoint:syscalls:sys_exit_ptrace",)
-
-    @classmethod
-    def loaded(cls, maps: Mapping[str, TracerMap]) -> None:
-        constants.fill(maps, NAMES)
-
-    @classmethod
-    def settle(cls, data: dict[str, str], return_value: int) -> None:
-        constants.settle(data, "request", NAMES)

@@ -17,8 +17,7 @@ import pytest
 from bpfd.kernel.program import Build
 from bpfd.rules import model
 from bpfd.rules.model import All
-from bpfd.tracers import constants
-from bpfd.tracers.process import ProcessTracer
+from bpfd.tracers.process import SIGNALS, ProcessTracer
 from tests.kernel.conftest import Bench
 from tests.tracers.tracing import by, python, tracing
 
@@ -63,7 +62,7 @@ def test_the_signal_that_ended_a_process_is_named(lives: Bench, number: int) -> 
     process.send_signal(number)
     process.wait()
     data = lives.wait_for(by(process.pid, action="exit")).data
-    assert data["signal"] == constants.SIGNALS[number]
+    assert data["signal"] == SIGNALS[number]
     assert data["exit_code"] == "0"
     assert "core_dumped" not in data
 
@@ -145,12 +144,3 @@ def test_a_rule_on_action_and_signal_is_judged_in_the_kernel(lives: Bench) -> No
     pid = python("import os; os.kill(os.getpid(), 10)")
     told = [(event.pid, event.data["signal"]) for event, _ in lives.events()]
     assert told == [(pid, "SIGUSR1")]
-
-
-def test_signals_that_were_told_by_number_are_named() -> None:
-    data = {"action": "exit", "exit_code": "0", "signal": "11"}
-    ProcessTracer.settle(data, 0)
-    assert data["signal"] == "SIGSEGV"
-    data["signal"] = "99"
-    ProcessTracer.settle(data, 0)
-    assert data["signal"] == "99"
