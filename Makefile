@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .NOTPARALLEL:
-.PHONY: setup setup-test run test lint types unit bench proto clean
+.PHONY: setup setup-test run test lint types unit bench proto docs clean
 
 # python3-bpfcc belongs to Debian's own Python; another may be first on PATH.
 PYTHON := $(shell for p in /usr/bin/python3 python3; do \
@@ -82,6 +82,10 @@ bench: setup-test
 proto: setup-test
 	echo "Generating the API's code"
 	$(BIN)/python -m bpfd.api.generate
+
+docs: setup-test
+	echo "Writing tracers/README.md"
+	$(BIN)/python -m bpfd.handbook
 
 clean:
 	echo "Removing what can be made again"

@@ -19,7 +19,7 @@ from bpfd.control import ActionStatus, RuleStatus, State, Status, Subscription, 
 from bpfd.counters import Counters
 from bpfd.errors import ActionError, LoadError, RuleError, SettingsError
 from bpfd.live import Live
-from bpfd.plugin import BPFTracer, one_line
+from bpfd.plugin import one_line
 from bpfd.plugins import load_plugins
 from bpfd.reactions import Reactions
 from bpfd.reload import IsBeingWritten, RulesWatch
@@ -27,6 +27,7 @@ from bpfd.rulebook import Rulebook
 from bpfd.rules.check import Known
 from bpfd.rules.model import Rule
 from bpfd.settings import Settings
+from bpfd.tracing import probes_here
 from bpfd.version import VERSION
 from bpfd.watching import Watching
 
@@ -243,14 +244,15 @@ class Daemon:
             tracer = self._tracers[name]
             state: State = "running" if name in running else "failed" if name in failed else "not loaded"
             one = running.get(name)
+            attached, problem = probes_here(tracer)
             listed.append(
                 TracerStatus(
                     name,
                     one_line(tracer),
                     tracer.fields,
-                    tracer.probes if issubclass(tracer, BPFTracer) else (),
+                    attached,
                     state,
-                    failed.get(name, ""),
+                    failed.get(name, "") or problem,
                     self._watching.pipeline.received.get(name, 0),
                     one.program.lost if one and one.program else 0,
                 )

@@ -12,7 +12,7 @@ from functools import partial
 from bpfd.counters import Counters
 from bpfd.errors import BpfdError, LoadError
 from bpfd.event import HOST, Container, Event
-from bpfd.kernel import program
+from bpfd.kernel import headers, probes, program
 from bpfd.kernel.image import scope_number
 from bpfd.kernel.program import Build, Program, Spec
 from bpfd.kernel.record import Lookup, make_decoder
@@ -206,6 +206,15 @@ class Tracing:
                 running.program.close()
         except Exception:
             log.exception("tracer %s did not stop cleanly", name)
+
+
+def probes_here(tracer: type[AnyTracer]) -> tuple[tuple[str, ...], str]:
+    """What a tracer attaches to on this machine, and what keeps it from working here: nothing, if it can be loaded."""
+    if not issubclass(tracer, BPFTracer):
+        return (), ""
+    if not headers.BTF.exists():
+        return tracer.probes, "this kernel has no BTF"
+    return probes.here(tracer.probes)
 
 
 def _no_container(cgroup: int) -> Container:

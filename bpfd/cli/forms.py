@@ -65,13 +65,15 @@ class Csv:
     """A line for each event, whatever it holds: control characters are escaped, and no cell is a formula."""
 
     def __init__(self, fields: Iterable[Field]) -> None:
-        self._names = [*CSV_OWN, *(field.name for field in fields if field.name not in CSV_OWN)]
+        self._tracers = [field.name for field in fields if field.name not in CSV_OWN]
 
     def head(self) -> str:
-        return self._line(self._names)
+        return self._line([*CSV_OWN, *self._tracers])
 
     def line(self, event: Event) -> str:
-        return self._line([_harmless(own_fields.value(event, name) or "") for name in self._names])
+        own = (own_fields.value(event, name) or "" for name in CSV_OWN)
+        tracers = (event.data.get(name, "") for name in self._tracers)
+        return self._line([_harmless(text) for text in (*own, *tracers)])
 
     def _line(self, cells: list[str]) -> str:
         out = io.StringIO()

@@ -36,12 +36,12 @@ def catalogue() -> Catalogue:
     return _plugins().catalogue
 
 
-def tracers() -> list[TracerStatus]:
-    """The installed tracers. Plugins that were left out are named on stderr."""
-    return [
-        TracerStatus(name, one_line(tracer), tracer.fields, getattr(tracer, "probes", ()), "not loaded")
-        for name, tracer in sorted(_plugins().tracers.items())
-    ]
+def status_of(tracer: type[AnyTracer]) -> TracerStatus:
+    """A tracer, and whether it would work on this machine."""
+    from bpfd.tracing import probes_here
+
+    attached, problem = probes_here(tracer)
+    return TracerStatus(tracer.name, one_line(tracer), tracer.fields, attached, "not loaded", problem)
 
 
 def tracer(name: str) -> type[AnyTracer]:

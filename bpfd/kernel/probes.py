@@ -35,6 +35,28 @@ def tracefs() -> Path:
     return TRACEFS
 
 
+def here(probes: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Those of a tracer's `probes` that this kernel has; and why it can't be attached to them, or nothing if it can."""
+    try:
+        events = tracefs() / "events"
+        there = {probe: _is_there(events, probe.rstrip("?")) for probe in probes}
+    except KernelError as error:
+        return probes, str(error)
+    except OSError:  # tracefs belongs to root
+        return probes, "only root can tell"
+    missing = [probe for probe, is_there in there.items() if not is_there and not probe.endswith("?")]
+    found = tuple(probe.rstrip("?") for probe, is_there in there.items() if is_there)
+    return found, f"this kernel has no {missing[0]}" if missing else ""
+
+
+def _is_there(events: Path, probe: str) -> bool:
+    """Raises OSError for whoever may not look."""
+    kind, _, place = probe.partition(":")
+    if kind == "tracepoint":
+        return (events / place.replace(":", "/", 1) / "id").exists()
+    return kind in USER_KINDS or (kind == "raw_tracepoint" and _has_raw_tracepoint(place))
+
+
 def available(tracer: str, probes: tuple[str, ...]) -> list[str]:
     """The event names, or symbols, of those `probes` that this kernel has. One whose name ends in `?` may be missing.
 
@@ -45,14 +67,8 @@ def available(tracer: str, probes: tuple[str, ...]) -> list[str]:
     found = []
     for probe in probes:
         name = probe.rstrip("?")
-        kind, _, place = name.partition(":")
-        category, _, event = place.partition(":")
-        if kind in USER_KINDS:
-            found.append(place.rpartition(":")[2])
-        elif kind == "raw_tracepoint" and _has_raw_tracepoint(place):
-            found.append(place)
-        elif kind == "tracepoint" and (events / category / event / "id").exists():
-            found.append(event)
+        if _is_there(events, name):
+            found.append(name.rpartition(":")[2])
         elif not probe.endswith("?"):
             raise LoadError(f'tracer "{tracer}": this kernel has no {name}')
     return found

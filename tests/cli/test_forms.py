@@ -87,6 +87,13 @@ def test_csv_has_all_of_the_identity_and_every_field() -> None:
     assert len(row) == len(set(row))
 
 
+def test_what_a_tracer_calls_as_every_event_does_is_the_tracers() -> None:
+    form = Csv((Field("duration", "", type="u64"), Field("parent", "")))
+    event = EVENT._replace(data={"duration": "7"}, duration=9, parent="sh")
+    [row] = csv.DictReader(io.StringIO(form.head() + form.line(event)))
+    assert (row["duration"], row["parent"]) == ("7", "sh")
+
+
 def test_csv_quotes_what_it_must_and_escapes_what_breaks_lines() -> None:
     [row] = csv_of(OPENED._replace(command=HOSTILE, data={"filename": 'a,"b",c\r\nd'}))
     assert row["command"] == 'a\\n\\x1b[2J\\u202eb\\xff,"c'

@@ -47,13 +47,45 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_tracers_without_a_daemon_are_the_installed_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tracers"]) == 0
     output, errors = capsys.readouterr()
-    assert output == "open (not loaded): Files opened\n  filename  string 255    The name as passed\n"
+    assert output.splitlines() == [
+        "NAME  STATE  WHAT IT SEES  ATTACHES TO",
+        "open  works  Files opened  syscalls:sys_exit_openat",
+    ]
     assert errors.splitlines() == [
         "bpfd: no daemon can be reached; this is what is installed",
         "x\\x1b: cannot be imported",
     ]
     assert main(["tracers", "--json", "open"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["probes"] == ["tracepoint:syscalls:sys_exit_openat"]
+
+
+def test_a_tracer_whose_probe_this_kernel_lacks_does_not_work_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Open, "probes", ("tracepoint:syscalls:sys_exit_nothing", "tracepoint:syscalls:sys_exit_maybe?"))
+    assert main(["tracers"]) == 0
+    [_, row] = capsys.readouterr().out.splitlines()
+    assert row == "open  this kernel has no tracepoint:syscalls:sys_exit_nothing  Files opened  -"
+    assert main(["tracers", "open"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "open: this kernel has no tracepoint:syscalls:sys_exit_nothing",
+        "not on this machine: tracepoint:syscalls:sys_exit_maybe",
+        "",
+    ]
+    assert lines[3:6] == ["Files opened.", "", "And more."]
+
+
+def test_whether_a_tracer_works_only_root_can_tell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert main(["tracers"]) == 0
+    [_, row] = capsys.readouterr().out.splitlines()
+    assert row == "open  only root can tell  Files opened  syscalls:sys_exit_openat"
 
 
 def test_actions_without_a_daemon_are_the_installed_ones(capsys: pytest.CaptureFixture[str]) -> None:
