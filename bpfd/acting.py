@@ -9,8 +9,9 @@ from typing import Any
 
 from bpfd.alert import Alert
 from bpfd.counters import Counters
-from bpfd.guard import Guard, Limits
+from bpfd.guard import Guard
 from bpfd.ledger import Ledger
+from bpfd.limits import Limits
 from bpfd.mutes import Mutes
 from bpfd.outbox import Outbox
 from bpfd.plugin import Action
@@ -30,7 +31,7 @@ class Acting:
         counters: Counters,
         queue_size: int,
         telling: Callable[[str], Telling] = lambda rule: PLAIN,
-        observes: Callable[[str], bool] = lambda rule: False,
+        observes: Callable[[str], str] = lambda rule: "",
         limits: Limits = Limits(),  # noqa: B008 - frozen
         protected: tuple[str, ...] = (),
         own: Callable[[str, str], Mapping[str, Any]] = lambda rule, action: {},
@@ -44,7 +45,7 @@ class Acting:
         """
         self._undo = ExitStack()
         with ExitStack() as undo:
-            self.outbox = Outbox(state_dir, counters)
+            self.outbox = Outbox(state_dir, counters, limits.outbox_bytes)
             undo.callback(self.outbox.close)
             self.mutes = Mutes(state_dir)
             undo.callback(self.mutes.close)
@@ -60,7 +61,7 @@ class Acting:
             )
             self._default_actions = default_actions
             self.actions = Actions(
-                classes, tables, counters, queue_size, self.outbox, guard, telling, self.mutes, own, names
+                classes, tables, counters, queue_size, self.outbox, guard, telling, self.mutes, own, names, limits
             )
             self.undoer.start()
             self._undo = undo.pop_all()

@@ -14,14 +14,14 @@ BY_RULE = "a rule may set it"
 def common_keys(action_class: type[Action]) -> Mapping[str, str]:
     """The keys that every action of this sort has in its table, beside its own `settings`, each with its line."""
     if action_class.responds:
-        return {"type": TYPE, "expire": "how long after its event a response is still carried out; 5s"}
+        return {"type": TYPE, "expire": "how long after its event a response is still carried out; that of [limits]"}
     if action_class.durable:
         return {
             "type": TYPE,
             "retries": "how often an alert is tried before it is given up as a dead letter; 50",
             "retry_first": "the wait after the first failure, which doubles with each; 1s",
             "retry_longest": "the longest wait between two tries; 10m",
-            "keep": "the age at which an alert is given up; 1d",
+            "keep": "the age at which an alert is given up; that of [limits]",
         }
     return {"type": TYPE}
 

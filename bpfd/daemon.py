@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ class Daemon:
         self._lock = threading.RLock()
         self._closing = ExitStack()
         self._snapshot = Shown({}, {}, {})
-        self._reactions = Reactions()
+        self._reactions = Reactions(settings.observe)
         self._started_ns = time.time_ns()
 
     def start(self) -> None:
@@ -97,6 +98,8 @@ class Daemon:
             own=self._reactions.settings,
             names=self._reactions.names,
             default_actions=settings.default_actions,
+            limits=settings.limits,
+            protected=settings.protected,
         )
         self._closing.callback(self._acting.stop, 1.5)
         self._actions = self._acting.actions
@@ -138,7 +141,10 @@ class Daemon:
             raise RuleError(problems)
 
     def _enabled(self) -> list[Rule]:
-        return [rule for rule in self._rulebook.rules.values() if rule.enabled]
+        rules = [rule for rule in self._rulebook.rules.values() if rule.enabled]
+        if self._settings.observe:  # the kernel would not ask whether it may
+            rules = [replace(rule, where="user") if rule.where == "kernel" else rule for rule in rules]
+        return rules
 
     def _show_rules(self) -> None:
         book = self._rulebook

@@ -8,30 +8,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 from bpfd.alert import Alert
 from bpfd.complaints import describe
 from bpfd.errors import RefusedError, TargetGoneError, WithheldError
 from bpfd.event import Event, printable
 from bpfd.ledger import Entry, Ledger
+from bpfd.limits import Limits
 from bpfd.per_rule import PerRule
 from bpfd.plugin import Action
-from bpfd.protected import PROGRAMS, refuse_own_container, refuse_program
+from bpfd.protected import Protected
 
 _NOTICE_S = 60.0
 _MOST_RULES = 10_000
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many responses there may be within `window_s`."""
-
-    per_rule: int = 5
-    in_all: int = 20
-    window_s: float = 60.0
 
 
 class Radius:
@@ -70,19 +61,19 @@ class Guard:
         self,
         ledger: Ledger,
         notify: Callable[[Alert], None],
-        limits: Limits = Limits(),
+        limits: Limits = Limits(),  # noqa: B008 - frozen
         protected: Iterable[str] = (),
-        observes: Callable[[str], bool] = lambda rule: False,
+        observes: Callable[[str], str] = lambda rule: "",
         around: Callable[[str, Event, float], AbstractContextManager[None]] | None = None,
     ) -> None:
-        """`notify` tells of a response that was withheld. `protected` are more programs that are never hit, by name or
-        by absolute path. `observes` says whether a rule's responses are only told of, not carried out. `around`
-        is `Undoer.around`.
+        """`notify` tells of a response that was withheld. `protected` is what is not hit beside what `Protected` knows.
+        `observes` says why a rule's responses are only told of and not carried out; empty: they are carried out.
+        `around` is `Undoer.around`.
         """
         self._ledger = ledger
         self._notify = notify
         self._radius = Radius(limits)
-        self._protected = PROGRAMS | frozenset(protected)
+        self._protected = Protected(protected)
         self._observes = observes
         self._around = around
         self._lock = threading.Lock()
@@ -96,8 +87,8 @@ class Guard:
         """
         try:
             self._check(action, event)
-            if self._observes(event.rule):
-                self._withhold(name, event, "would have been carried out", "the rule only observes")
+            if reason := self._observes(event.rule):
+                self._withhold(name, event, "would have been carried out", reason)
             if not self._radius.take(event.rule):
                 self._withhold(name, event, "was not carried out", "there were too many responses within a minute")
             self._carry_out(name, action, event)
@@ -118,10 +109,7 @@ class Guard:
             raise
 
     def _check(self, action: Action, event: Event) -> None:
-        if action.acts_on == "container":
-            refuse_own_container(event.container.id)
-        else:
-            refuse_program(event.pid, self._protected)
+        self._protected.refuse(event, action.acts_on)
 
     def _withhold(self, name: str, event: Event, what: str, reason: str) -> None:
         key = (name, event.rule)

@@ -15,7 +15,6 @@ from bpfd.counters import Counters
 from bpfd.store import Store, Stored, move_aside, open_store
 
 FILE = "outbox.db"
-MAX_BYTES = 256 << 20
 MEMORY_BYTES = 32 << 20
 LIMIT = 50_000
 """How many alerts may wait for one action, so that one that hangs does not take the room of the others."""
@@ -44,7 +43,7 @@ class Outbox:
     `action.NAME.…`: `dropped` (no room), `forgotten` (dead letters given up); and `outbox.memory`: kept in memory.
     """
 
-    def __init__(self, directory: Path, counters: Counters, max_bytes: int = MAX_BYTES, limit: int = LIMIT) -> None:
+    def __init__(self, directory: Path, counters: Counters, max_bytes: int = 256 << 20, limit: int = LIMIT) -> None:
         """Open the outbox in `directory`, which is made if need be. Never fails: `problem` says what is wrong."""
         self._path = directory / FILE
         self._max_bytes = max_bytes

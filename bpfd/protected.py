@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from pathlib import Path
+from typing import Literal
 
 from bpfd.errors import RefusedError
-from bpfd.event import printable
+from bpfd.event import Container, Event, printable
 
 PROGRAMS = frozenset(
     "dockerd containerd containerd-shim containerd-shim-runc-v2 docker-proxy crio conmon podman kubelet".split()
 )
 """Programs of container runtimes: whoever ends one of them ends every container."""
+
+
+CONTAINER = "container:"
+"""What names of protected containers begin with in the configuration."""
+
+
+class Protected:
+    """What is never hit: the runtimes' programs, the daemon's own container, and what the configuration adds."""
+
+    def __init__(self, more: Iterable[str] = ()) -> None:
+        """`more` are programs, by name or absolute path, and containers, as `container:NAME` or `container:ID`."""
+        named = frozenset(more)
+        self._containers = frozenset(name.removeprefix(CONTAINER) for name in named if name.startswith(CONTAINER))
+        self._programs = PROGRAMS | {name for name in named if not name.startswith(CONTAINER)}
+
+    def refuse(self, event: Event, acts_on: Literal["process", "container"]) -> None:
+        """Raise `RefusedError` if what acted, or the container that it is in, is protected."""
+        self._refuse_container(event.container)
+        if acts_on == "container":
+            refuse_own_container(event.container.id)
+        else:
+            refuse_program(event.pid, self._programs)
+
+    def _refuse_container(self, container: Container) -> None:
+        for name in (container.id, container.id[:12], container.name):
+            if name and name in self._containers:
+                raise RefusedError(f"container {printable(name)}: it is protected")
 
 
 def refuse_program(pid: int, programs: Set[str]) -> None:

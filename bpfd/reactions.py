@@ -24,7 +24,9 @@ class _Reaction(NamedTuple):
 class Reactions:
     """By rule. `apply` and `prepare` belong to the control plane; the others are called by workers of actions."""
 
-    def __init__(self) -> None:
+    def __init__(self, observe: bool = False) -> None:
+        """`observe`: no response of any rule is carried out."""
+        self._observe = observe
         self._reactions: Mapping[str, _Reaction] = {}
         """A new mapping for each change, since workers read it."""
         self.problems: Mapping[str, str] = {}
@@ -64,10 +66,12 @@ class Reactions:
         found = self._reactions.get(rule)
         return PLAIN if found is None else found.telling
 
-    def observes(self, rule: str) -> bool:
-        """Does the rule only observe?"""
+    def observes(self, rule: str) -> str:
+        """Why the rule's responses are not carried out; empty: they are."""
+        if self._observe:
+            return "bpfd only observes"
         found = self._reactions.get(rule)
-        return found is not None and found.rule.mode == "observe"
+        return "" if found is None or found.rule.mode == "act" else "the rule only observes"
 
     def settings(self, rule: str, action: str) -> Mapping[str, Any]:
         """The settings that a rule has of its own for an action."""

@@ -18,13 +18,14 @@ from bpfd.delivery import Delivery, Retry
 from bpfd.errors import ActionError, SettingsError
 from bpfd.event import Event
 from bpfd.guard import Guard, Guarded
+from bpfd.limits import Limits
 from bpfd.mutes import Mutes
 from bpfd.outbox import Outbox
 from bpfd.per_rule import PerRule
 from bpfd.plugin import Action
 from bpfd.posting import Direct, Posting
 from bpfd.rules.nearest import hint, quoted
-from bpfd.runner import EXPIRE_S, ActionRunner
+from bpfd.runner import ActionRunner
 from bpfd.telling import PLAIN, Telling
 
 
@@ -46,6 +47,7 @@ class Actions:
         mutes: Mutes | None = None,
         own: Callable[[str, str], Mapping[str, Any]] = lambda rule, action: {},
         names: Callable[[str], tuple[str, ...]] = lambda rule: (),
+        limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         """`classes` are the plugins' actions by name, `tables` is `Settings.actions`; each table makes one instance.
 
@@ -53,7 +55,7 @@ class Actions:
         at once, and nothing is kept or tried again. Responders are run by `guard`; None: nothing watches over them.
         `telling` says how the alerts of a rule are told, by its name; called on workers.
         What `mutes` hide reaches no action. `own` gives the settings that a rule has of its own for an action, and
-        `names` the actions that a rule names; both are called on workers.
+        `names` the actions that a rule names; both are called on workers. `limits` stands where a table says nothing.
 
         Raises `SettingsError` with all that is wrong, naming table and key; then nothing is left running.
         """
@@ -67,6 +69,7 @@ class Actions:
         self._mutes = mutes
         self._own = own
         self._names = names
+        self._limits = limits
         self._lock = threading.Lock()
         """Held while an instance is made: by the control plane, or by what takes responses back."""
         self._runners: dict[str, ActionRunner] = {}
@@ -212,8 +215,8 @@ class Actions:
 
     def _start(self, name: str, table: Mapping[str, Any]) -> None:
         action_class, settings = self._checked(name, table)
-        retry = _retry(table)
-        expire_s = options.seconds(table, "expire", EXPIRE_S, 0.001, 3600)
+        retry = _retry(table, self._limits.outbox_age_s)
+        expire_s = options.seconds(table, "expire", self._limits.expire_s, 0.001, 3600)
         action = _make(action_class, settings)
         _begin(action, self._counters)
         by_rule = PerRule(
@@ -246,13 +249,13 @@ class Actions:
         return runner
 
 
-def _retry(table: Mapping[str, Any]) -> Retry:
+def _retry(table: Mapping[str, Any], keep_s: float) -> Retry:
     default = Retry()
     return Retry(
         first_s=options.seconds(table, "retry_first", default.first_s, 0.001, 3600),
         longest_s=options.seconds(table, "retry_longest", default.longest_s, 0.001, 86400),
         tries=options.whole(table, "retries", default.tries, 1, 1_000_000),
-        keep_s=options.seconds(table, "keep", default.keep_s, 1, 365 * 86400),
+        keep_s=options.seconds(table, "keep", keep_s, 1, 365 * 86400),
     )
 
 

@@ -18,8 +18,6 @@ from bpfd.plugin import Action
 BATCH = 1024
 """How many events a notifier is given at once, at most."""
 _TICK_S = 1.0
-EXPIRE_S = 5.0
-"""A response later than this after its event would hit a situation that is gone."""
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ class ActionRunner:
         action: Action,
         counters: Counters,
         queue_size: int,
-        expire_s: float = EXPIRE_S,
+        expire_s: float = 5.0,
         done: str = "done",
         tick: Callable[[], float | None] = lambda: None,
         batched: bool | None = None,

@@ -11,6 +11,7 @@ from typing import Any
 import tomli
 
 from bpfd.errors import SettingsError
+from bpfd.limits import Limits, limits
 
 DEFAULT_PATH = Path("/etc/bpfd/bpfd.toml")
 DEFAULT_ADDRESS = "unix:///run/bpfd/bpfd.sock"
@@ -39,6 +40,12 @@ class Settings:
     """How many matched events may wait for each action."""
     trace_queue: int = 16384
     """How many events may wait for each client of the live trace."""
+    protected: tuple[str, ...] = ()
+    """What no response hits beside what never is: programs by name or absolute path, `container:NAME`."""
+    observe: bool = False
+    """Responses are not carried out: it is only told of them."""
+    limits: Limits = field(default_factory=Limits)
+    """How many responses there may be, and what may wait in the outbox."""
     actions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The table of each action: `[actions.slack]`."""
 
@@ -79,7 +86,8 @@ def parse(table: Mapping[str, Any], where: str) -> Settings:
         try:
             values[key] = _CONVERT[key](value)
         except ValueError as error:
-            problems.append(f"{where}: {key}: {error}")
+            inside = str(error).startswith(f"{key}.")
+            problems += [f"{where}: {line if inside else f'{key}: {line}'}" for line in str(error).splitlines()]
     if problems:
         raise SettingsError("\n".join(problems))
     return Settings(**values)
@@ -123,6 +131,19 @@ def _tables(value: object) -> Mapping[str, Mapping[str, Any]]:
     return value
 
 
+def _protected(value: object) -> tuple[str, ...]:
+    names = value if isinstance(value, list) else [None]
+    if not all(isinstance(name, str) and name and ("/" not in name or name.startswith("/")) for name in names):
+        raise ValueError('must be a list of programs\' names, absolute paths or "container:NAME"')
+    return tuple(names)
+
+
+def _yes(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 _CONVERT: Mapping[str, Any] = {
     "tracers": _names,
     "default_actions": _names,
@@ -134,5 +155,8 @@ _CONVERT: Mapping[str, Any] = {
     "event_queue": _size,
     "action_queue": _size,
     "trace_queue": _size,
+    "protected": _protected,
+    "observe": _yes,
+    "limits": limits,
     "actions": _tables,
 }

@@ -15,7 +15,7 @@ from bpfd.alert import Alert
 from bpfd.counters import Counters
 from bpfd.errors import ActionError, SettingsError
 from bpfd.event import Event
-from bpfd.guard import Limits
+from bpfd.limits import Limits
 from bpfd.plugin import Action
 from bpfd.telling import Telling
 
@@ -108,7 +108,7 @@ def test_a_response_too_many_is_told_of_instead(tmp_path: Path) -> None:
 
 
 def test_a_rule_that_observes_hits_nobody(tmp_path: Path) -> None:
-    acting = Acting(CLASSES, TABLES, tmp_path, Counters(), 100, observes=lambda rule: True)
+    acting = Acting(CLASSES, TABLES, tmp_path, Counters(), 100, observes=lambda rule: "the rule only observes")
     acting.actions.deliver(("hit",), [event()])
     eventually(lambda: "the rule only observes" in "".join(alert.text for alert in TOLD))
     assert Hit.log == []

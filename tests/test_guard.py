@@ -18,8 +18,9 @@ from bpfd.alert import Alert
 from bpfd.counters import Counters
 from bpfd.errors import ActionError, RefusedError, TargetGoneError, WithheldError
 from bpfd.event import Container, Event
-from bpfd.guard import Guard, Limits, Radius
+from bpfd.guard import Guard, Radius
 from bpfd.ledger import Entry, Ledger
+from bpfd.limits import Limits
 from bpfd.plugin import Action
 from bpfd.respond import Actions
 
@@ -156,7 +157,7 @@ def test_targets_that_had_gone_do_not_use_up_the_radius(make: Make) -> None:
 
 def test_a_rule_that_observes_only_says_what_it_would_have_done(make: Make, told: list[Alert]) -> None:
     action = Responder({})
-    guard = make(observes=lambda rule: rule == "watching")
+    guard = make(observes=lambda rule: "the rule only observes" if rule == "watching" else "")
     with pytest.raises(WithheldError):
         guard.respond("kill", action, event(rule="watching"))
     guard.respond("kill", action, event(rule="acting"))

@@ -29,6 +29,9 @@ def add(commands: Commands) -> None:
     parser = commands.add("daemon", "start the daemon", run)
     parser.add_argument("--rules-dir", metavar="DIR", type=Path, help="where the rules are (default: /etc/bpfd/rules)")
     parser.add_argument("--config", metavar="FILE", type=Path, help="the configuration (default: /etc/bpfd/bpfd.toml)")
+    parser.add_argument(
+        "--observe", action="store_true", help="only say what would be done to processes and containers"
+    )
     parser.add_argument("--strict", action="store_true", help="do not start if a rule file is bad")
 
 
@@ -62,6 +65,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         changes["rules_dir"] = args.rules_dir.absolute()
     if args.grpc_addr is not None:
         changes["grpc_addr"] = str(address_of(args))
+    if args.observe:
+        changes["observe"] = True
     return replace(load(args.config), **changes)
 
 

@@ -16,8 +16,8 @@ from bpfd.event import printable
 _COMMANDS = (create, daemon, ls, rm, trace, tracers, actions, status, version, check, why, run_)
 
 _LONG_FLAGS = frozenset(
-    "command config container count csv debug for grpc-addr help json pid replace rule rules-dir strict tracer "
-    "where".split()
+    "command config container count csv debug for grpc-addr help json observe pid replace rule rules-dir strict "
+    "tracer where why".split()
 )
 
 

@@ -92,7 +92,7 @@ def test_actions_without_a_daemon_are_the_installed_ones(capsys: pytest.CaptureF
     assert main(["actions"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "kill (responder): Kills the process",
-        "  expire: how long after its event a response is still carried out; 5s",
+        "  expire: how long after its event a response is still carried out; that of [limits]",
         "  type: the action that this is an instance of; left out: the table's name",
     ]
 

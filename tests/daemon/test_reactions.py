@@ -148,3 +148,61 @@ def test_a_receiver_that_is_down_does_not_keep_the_daemon_from_ending(daemon: Ru
         receiver.reply = answer("200 OK")
         daemon.start(config=config(receiver))
         until(lambda: sorted(kinds(receiver)) == ["event", "summary"], lambda: str(kinds(receiver)), 40)
+
+
+def test_a_daemon_that_only_observes_ends_nobody_and_says_whom_it_would_have(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("")
+    with http_receiver() as receiver:
+        daemon.write_rule("secret", rule(secret, '"kill", "hook"'))
+        daemon.write_rule("inside", rule(f"{secret}2", '"kill"', 'where = "kernel"').replace("filename", "path"))
+        Path(f"{secret}2").write_text("")
+        daemon.start("--observe", config=config(receiver))
+        for path in (secret, f"{secret}2"):
+            assert subprocess.run(["cat", str(path)], check=True).returncode == 0
+        until(lambda: len(receiver.requests) == 2, lambda: daemon.log)
+        alerts = {(event["rule"], event["alert"]["kind"]): event["alert"] for event in told(receiver)}
+    assert set(alerts) == {("secret", "event"), ("secret", "notice")}
+    [printed] = daemon.wait_for(lambda event: event["rule"] == "inside")  # by the default action
+    assert printed["alert"]["kind"] == "notice"
+    assert alerts["secret", "notice"]["text"].endswith("(cat): bpfd only observes")
+    assert "kill would have been carried out on process" in daemon.log
+
+
+def test_what_the_configuration_protects_is_never_hit(daemon: RunningDaemon, dockerd: Dockerd, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("")
+    container = dockerd.run("sleep 1000", name="registry")
+    daemon.environment["DOCKER_HOST"] = dockerd.address
+    daemon.write_rule("host", rule(secret, '"kill"'))
+    daemon.write_rule("inside", rule("/etc/shadow", '"container_kill"', "[container]\nhost = false"))
+    daemon.start(config=f'protected = ["tail", "container:{container.id}"]\n')
+    reader = subprocess.Popen(["tail", "-f", str(secret)])
+    dockerd.client.api.exec_start(dockerd.client.api.exec_create(container.id, ["head", "/etc/shadow"])["Id"])
+    counters = ("action.kill.refused", "action.container_kill.refused")
+    try:
+        until(lambda: all(daemon.json("status")["counters"].get(one) for one in counters), lambda: daemon.log)
+        assert reader.poll() is None
+    finally:
+        reader.kill()
+        reader.wait()
+    container.reload()
+    assert container.status == "running"
+
+
+def test_responses_beyond_the_limit_become_an_alert(daemon: RunningDaemon, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("")
+    with http_receiver() as receiver:
+        daemon.write_rule("secret", rule(secret, '"interrupt"'))
+        daemon.start(config=f'default_actions = ["hook"]\n[limits]\nresponses_per_rule = 2\n{config(receiver)}')
+        ended = [subprocess.run(["tail", "-f", str(secret), "--pid", "1"], check=False, timeout=60) for _ in range(2)]
+        assert [one.returncode for one in ended] == [-2, -2]
+        subprocess.run(["cat", str(secret)], check=True)
+        until(lambda: receiver.requests, lambda: daemon.log)
+        [event] = told(receiver)
+    assert event["alert"]["text"] == (
+        f"interrupt was not carried out on process {event['pid']} (cat): there were too many responses within a minute"
+    )
