@@ -63,6 +63,12 @@ class Client:
         response: bpfd_pb2.ListRulesResponse = self._call(self._stub.ListRules, request, _QUESTION_S)
         return list(response.rules)
 
+    def explain_rule(self, name: str) -> bpfd_pb2.ExplainRuleResponse:
+        """What of the rule runs in the kernel, and how it has fared. Takes a second. Raises RuleNotFoundError."""
+        request = bpfd_pb2.ExplainRuleRequest(name=name)
+        response: bpfd_pb2.ExplainRuleResponse = self._call(self._stub.ExplainRule, request, _QUESTION_S)
+        return response
+
     def list_tracers(self) -> list[bpfd_pb2.TracerStatus]:
         response: bpfd_pb2.ListTracersResponse = self._call(
             self._stub.ListTracers, bpfd_pb2.ListTracersRequest(), _QUESTION_S

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from bpfd.api import bpfd_pb2, legacy_pb2
-from bpfd.control import ActionStatus, RuleStatus, Status, TracerStatus
+from bpfd.control import ActionStatus, RuleExplanation, RuleStatus, Status, TracerStatus
 from bpfd.event import Container, Event, utf8
 from bpfd.rules.model import Rule
 
@@ -33,6 +33,7 @@ def event_to_v1(event: Event) -> bpfd_pb2.Event:
         container_id=utf8(container.id),
         container_runtime=utf8(container.runtime),
         data=_texts(event.data),
+        data_order=_list(event.data),
     )
     if container.name or container.image or container.labels:
         message.container.name = utf8(container.name)
@@ -53,13 +54,13 @@ def event_from_v1(message: bpfd_pb2.Event) -> Event:
         gid=message.gid,
         command=message.command,
         return_value=message.return_value,
-        data=dict(message.data),
+        data={key: message.data[key] for key in message.data_order} or dict(message.data),
         container=Container(
             id=message.container_id,
             runtime=message.container_runtime,
             name=message.container.name,
             image=message.container.image,
-            labels=dict(message.container.labels),
+            labels=dict(sorted(message.container.labels.items())),
         ),
         rule=message.rule,
         host=message.host,
@@ -120,6 +121,23 @@ def rule_status_to_v1(status: RuleStatus, *, with_toml: bool) -> bpfd_pb2.RuleSt
         message.severity = rule.severity
         message.warnings.extend(_list(rule.warnings))
     return message
+
+
+def explanation_to_v1(explanation: RuleExplanation) -> bpfd_pb2.ExplainRuleResponse:
+    return bpfd_pb2.ExplainRuleResponse(
+        name=utf8(explanation.name),
+        tracer=utf8(explanation.tracer),
+        exact=explanation.exact,
+        reason=utf8(explanation.reason),
+        clauses=[
+            bpfd_pb2.ClauseStatus(text=utf8(clause.text), in_kernel=clause.in_kernel, reason=utf8(clause.reason))
+            for clause in explanation.clauses
+        ],
+        seen=explanation.seen & _U64,
+        passed=explanation.passed & _U64,
+        matched=explanation.matched & _U64,
+        probe_ns=explanation.probe_ns,
+    )
 
 
 def tracer_to_v1(status: TracerStatus) -> bpfd_pb2.TracerStatus:

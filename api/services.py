@@ -49,6 +49,10 @@ class BpfdService(bpfd_pb2_grpc.BpfdServicer):
             rules=[convert.rule_status_to_v1(rule, with_toml=request.with_toml) for rule in rules]
         )
 
+    async def ExplainRule(self, request: bpfd_pb2.ExplainRuleRequest, context: Context) -> bpfd_pb2.ExplainRuleResponse:
+        await _check_names(context, name=request.name)
+        return convert.explanation_to_v1(await self._calls.ask(context, self._control.explain_rule, request.name))
+
     async def LiveTrace(self, request: bpfd_pb2.LiveTraceRequest, context: Context) -> None:
         await _check_names(context, rule=request.rule, tracer=request.tracer)
         async with self._feeds.open(context, request.rule, request.tracer) as feed:

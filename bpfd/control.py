@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from bpfd.event import Event
 from bpfd.plugin import Field
+from bpfd.rules.explain import Clause
 from bpfd.rules.model import Rule
 
 
@@ -65,6 +66,27 @@ class Status:
     """What is wrong now: bad rule files, tracers that failed, plugins that were left out."""
 
 
+@dataclass(frozen=True, slots=True)
+class RuleExplanation:
+    """What of a rule runs in the kernel, and how it has fared."""
+
+    name: str
+    tracer: str
+    exact: bool
+    """The kernel decides it alone, among the tracer's other rules."""
+    reason: str
+    """If not: the clause that is in the way, and why."""
+    clauses: tuple[Clause, ...]
+    seen: int = 0
+    """Events that the tracer's probes saw."""
+    passed: int = 0
+    """Of these, events that the kernel let through, for whatever rule."""
+    matched: int = 0
+    """Of these, events on which this rule fired."""
+    probe_ns: float = 0.0
+    """Nanoseconds that one of the tracer's probes takes, by the kernel's count; 0: not counted."""
+
+
 class Subscription(Protocol):
     """One client's own bounded queue of matched events."""
 
@@ -89,6 +111,9 @@ class Control(Protocol):
         """Raises `RuleNotFoundError` if there is no rule of that name (and tracer, if given)."""
 
     def list_rules(self) -> list[RuleStatus]: ...
+
+    def explain_rule(self, name: str) -> RuleExplanation:
+        """Raises `RuleNotFoundError`. Takes a second."""
 
     def list_tracers(self) -> list[TracerStatus]: ...
 

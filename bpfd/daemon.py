@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bpfd import action_keys, machine
+from bpfd import action_keys, explanation, machine
 from bpfd.acting import Acting
 from bpfd.api.server import Server
 from bpfd.catalogue import FieldsByTracer
-from bpfd.control import ActionStatus, RuleStatus, State, Status, Subscription, TracerStatus
+from bpfd.control import ActionStatus, RuleExplanation, RuleStatus, State, Status, Subscription, TracerStatus
 from bpfd.counters import Counters
-from bpfd.errors import ActionError, LoadError, RuleError, SettingsError
+from bpfd.errors import ActionError, LoadError, RuleError, RuleNotFoundError, SettingsError
 from bpfd.live import Live
 from bpfd.plugin import one_line
 from bpfd.plugins import load_plugins
@@ -242,6 +242,14 @@ class Daemon:
             0 if judge is None else judge.matched,
             kept=bool(path),
         )
+
+    def explain_rule(self, name: str) -> RuleExplanation:
+        """Raises `RuleNotFoundError`. Waits for no change of the rules."""
+        rule = self._snapshot.rules.get(name)
+        if rule is None:
+            raise RuleNotFoundError([f'there is no rule "{name}"; bpfd ls lists the rules'])
+        tracer = self._tracers[rule.tracer] if rule.tracer else None
+        return explanation.of_rule(rule, tracer, self._tracing.running.get(rule.tracer), self._enforcement)
 
     def list_tracers(self) -> list[TracerStatus]:
         running, failed = self._tracing.running, self._tracing.failed

@@ -60,6 +60,15 @@ class Enforcement:
         self._applied = {tracer: applied for tracer, applied in self._applied.items() if tracer in by_tracer}
         self._tracing.begin()
 
+    def in_the_way(self, rule: str) -> str:
+        """What keeps the kernel from deciding `rule` alone beside the tracer's others; empty: nothing. Any thread."""
+        judge = self.judges.get(rule)
+        planned = self.plans.get(judge.tracer) if judge is not None else None
+        applied = self._applied.get(judge.tracer) if judge is not None else None
+        if judge is None or planned is None or applied is None or judge not in applied[1]:
+            return ""
+        return planned.inexact.get(applied[1].index(judge), "")
+
     def _put_in_force(self, tracer: str, judges: tuple[Judge, ...]) -> None:
         program = self._tracing.running[tracer].program
         before = self._applied.get(tracer)

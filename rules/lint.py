@@ -124,15 +124,30 @@ def _part_implies(part: Condition, other: Condition) -> bool:
         return False
     if part.ignore_case or other.ignore_case:
         return False
+    if other.operator in ("above", "below"):
+        return _within(part, other)
     if part.operator == other.operator and set(part.values) <= set(other.values):
-        return part.operator not in ("above", "below")
+        return True
     narrower = _NARROWER.get(other.operator, ())
     return part.operator in narrower and len(part.values) <= 64 and all(map(patterns.judge(other), part.values))
+
+
+def _within(part: Test, other: Test) -> bool:
+    """Whether every number that passes `part` passes `other`, which is `above` or `below`: any value is enough."""
+    if part.operator not in ("is", other.operator):
+        return False
+    numbers = [int(value) for value in part.values]
+    limits = [int(value) for value in other.values]
+    if part.operator == "is":
+        return min(numbers) > min(limits) if other.operator == "above" else max(numbers) < max(limits)
+    return min(numbers) >= min(limits) if other.operator == "above" else max(numbers) <= max(limits)
 
 
 _NARROWER: Mapping[str, tuple[str, ...]] = {
     "contains": ("contains", "is", "prefix", "suffix"),
     "prefix": ("is", "prefix"),
     "suffix": ("is", "suffix"),
+    "glob": ("is",),
+    "regex": ("is",),
 }
 """For each operator, those whose values may be judged by it: where all of them pass, the clause implies it."""

@@ -104,6 +104,17 @@ def describe(test: Test) -> str:
     return f"{test.field} {test.operator}"
 
 
+def outcomes(condition: Condition, known: Mapping[str, Field]) -> dict[Clause, str]:
+    """For each clause, or its contrary, what keeps the kernel from judging it; empty text: it judges it."""
+    found: dict[Clause, str] = {}
+    for literals in multiply_out(condition) or []:
+        taker = _Taker(Product(0), known)
+        for literal in literals:
+            outcome = taker.take(literal)
+            found[literal] = found.get(literal) or ("" if outcome == "never" else outcome)
+    return found
+
+
 class _Taker:
     """Puts clauses into a product, as far as the kernel can judge them."""
 

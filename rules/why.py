@@ -43,7 +43,7 @@ def failed(condition: Condition, tracer_fields: tuple[Field, ...], event: Event)
     """What did not hold of the parts that all must hold, in words."""
     parts = condition.parts if isinstance(condition, All) else (condition,)
     return tuple(
-        f"wanted: {_said(part, tracer_fields, event)}"
+        f"wanted: {said(part, tracer_fields, event)}"
         for part in parts
         if not predicate.compile(part, tracer_fields)(event)
     )
@@ -77,12 +77,13 @@ def _lines(condition: Condition, of: tuple[Field, ...], event: Event, depth: int
                 yield from _lines(part, of, event, depth + 1)
 
 
-def _said(part: Condition, of: tuple[Field, ...], event: Event) -> str:
+def said(part: Condition, of: tuple[Field, ...], event: Event) -> str:
+    """A part in words, and what `event` has there."""
     match part:
         case Test():
             return f"{described(part)}; there: {_looked_at(part, of, event)}"
         case Not():
-            return f"not {_said(part.part, of, event)}"
+            return f"not {said(part.part, of, event)}"
         case All():
             return f"all of {len(part.parts)} clauses"
         case Any():

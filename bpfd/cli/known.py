@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bpfd.cli import installed
 
 if TYPE_CHECKING:
+    from bpfd.catalogue import Catalogue
     from bpfd.rules.context import Known
     from bpfd.settings import Settings
 
@@ -26,6 +27,11 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 def known(settings: Settings) -> Known:
     """The installed tracers, and the installed actions with their configured instances."""
+    return catalogue_and_known(settings)[1]
+
+
+def catalogue_and_known(settings: Settings) -> tuple[Catalogue, Known]:
+    """The same, with the tracers themselves."""
     from bpfd.catalogue import FieldsByTracer
     from bpfd.rules.context import Known
 
@@ -33,4 +39,4 @@ def known(settings: Settings) -> Known:
     per_rule = {action.name: action.per_rule for action in installed.actions()}
     for name, table in settings.actions.items():
         per_rule[name] = per_rule.get(str(table.get("type", name)), ())
-    return Known(FieldsByTracer(catalogue), sorted(per_rule), per_rule, no_tracer=catalogue.problem)
+    return catalogue, Known(FieldsByTracer(catalogue), sorted(per_rule), per_rule, no_tracer=catalogue.problem)

@@ -196,7 +196,7 @@ def _checked(
             break
         if isinstance(key, str) and isinstance(value, str) and key not in leave_out:
             kept[utf8(key[:_MOST_NAME])] = utf8(value[:_MOST_LABEL])
-    yield container_id, _text(name, _MOST_NAME).lstrip("/"), _text(image, _MOST_IMAGE), kept
+    yield container_id, _text(name, _MOST_NAME).lstrip("/"), _text(image, _MOST_IMAGE), dict(sorted(kept.items()))
 
 
 def _text(value: object, most: int) -> str:

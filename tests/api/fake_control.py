@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import tomli
 
-from bpfd.control import ActionStatus, RuleStatus, Status, TracerStatus
+from bpfd.control import ActionStatus, RuleExplanation, RuleStatus, Status, TracerStatus
 from bpfd.errors import RuleExistsError, RuleNotFoundError
 from bpfd.event import Container, Event
 from bpfd.plugin import Field
+from bpfd.rules.explain import Clause
 from bpfd.rules.model import Rule
 
 EVENT = Event(
@@ -125,6 +126,15 @@ class FakeControl:
         self._fail()
         good = [RuleStatus(rule.name, rule.tracer, rule, rule.source, matched=3) for rule in self.rules.values()]
         return [*good, *self.bad]
+
+    def explain_rule(self, name: str) -> RuleExplanation:
+        self._fail()
+        if name not in self.rules:
+            raise RuleNotFoundError([f"{name}: no rule of that name; see bpfd ls"])
+        clauses = (Clause('path is "/etc/shadow"', True), Clause('user is "root\x1b"', False, "only Python knows"))
+        return RuleExplanation(
+            name, self.rules[name].tracer, False, "user is: only Python knows", clauses, 9, 4, 3, 187.4
+        )
 
     def list_tracers(self) -> list[TracerStatus]:
         self._fail()

@@ -182,9 +182,25 @@ def test_status_counts_the_rules_and_shows_what_lint_says_of_them(
     assert (status["rules"], status["warnings"]) == ({"ok": 2, "bad": 1}, ["/b.toml:3: warning: odd\x1b"])
 
 
+def test_explain_says_what_runs_where_and_how_the_rule_fared(bpfd: Bpfd, tmp_path: Path) -> None:
+    bpfd("create", write(tmp_path / "a.toml", RULE))
+    assert bpfd("explain", "shadow").splitlines() == [
+        "shadow (open): the kernel sorts out what it can, Python decides: user is: only Python knows",
+        '  kernel  path is "/etc/shadow"',
+        '  Python  user is "root\\x1b": only Python knows',
+        "  9 events seen, 4 passed by the kernel, 3 matched; 187 ns an event in the kernel",
+    ]
+    said = json.loads(bpfd("explain", "shadow", "--json"))
+    assert (said["exact"], said["seen"], said["passed"], said["matched"], said["probeNs"]) == (False, 9, 4, 3, 187.4)
+    assert [clause["inKernel"] for clause in said["clauses"]] == [True, False]
+    assert bpfd("explain", "nope", code=1) == "nope: no rule of that name; see bpfd ls\n"
+
+
 def test_trace_prints_the_daemons_json(bpfd: Bpfd, control: FakeControl) -> None:
     hostile = EVENT._replace(
-        command="c\udcff\n", data={"filename": "a\n\x1b[2J\u202e"}, container=Container("c", "docker", "n\n")
+        command="c\udcff\n",
+        data=dict.fromkeys(("filename", "path", "flags", "mode", "also", "b", "a", "z"), "a\n\x1b[2J\u202e"),
+        container=Container("c", "docker", "n\n"),
     )
     process = bpfd.start("trace", "--json", "--grpc-addr", bpfd.address)
     wait_until_ready(process, "following")
@@ -192,7 +208,7 @@ def test_trace_prints_the_daemons_json(bpfd: Bpfd, control: FakeControl) -> None
         control.publish(event)
     assert process.stdout is not None
     for event in (EVENT, hostile):
-        assert json.loads(process.stdout.readline()) == json.loads(event.to_json())
+        assert process.stdout.readline() == event.to_json().decode() + "\n"
 
 
 def test_trace_prints_one_escaped_line_an_event(bpfd: Bpfd, control: FakeControl) -> None:

@@ -91,6 +91,10 @@ def test_what_is_no_length_of_time_is_refused(text: object) -> None:
         ('[filterEvents.path]\nprefix = "/etc/"', '[filterEvents.path]\nprefix = ["/etc/ssh/", "/etc/pam.d/"]'),
         ('[filterEvents.path]\nvalues = ["etc"]', '[filterEvents.path]\nis = "/etc/shadow"'),
         ("[filterEvents.uid]\nis = [0, 1]", "[filterEvents.uid]\nis = [0]\n[filterEvents.gid]\nis = [0]"),
+        ("[filterEvents.uid]\nabove = 999", "[filterEvents.uid]\nabove = 1000"),
+        ("[filterEvents.uid]\nbelow = 10", "[filterEvents.uid]\nis = [0, 9]"),
+        ('[filterEvents.path]\nglob = "/etc/*.conf"', '[filterEvents.path]\nis = "/etc/a.conf"'),
+        ('[filterEvents.path]\nregex = "^/etc/"', '[filterEvents.path]\nis = ["/etc/a", "/etc/b"]'),
     ],
 )
 def test_a_rule_that_another_covers_is_found(known: Known, wide: str, narrow: str) -> None:
@@ -104,6 +108,8 @@ def test_a_rule_that_another_covers_is_found(known: Known, wide: str, narrow: st
         ("", 'actions = ["kill"]\n[filterEvents.path]\nprefix = "/etc/"'),
         ("enabled = false", '[filterEvents.path]\nprefix = "/etc/"'),
         ("[excludeEvents.uid]\nis = 0", "[filterEvents.gid]\nis = 0"),
+        ("[filterEvents.uid]\nabove = 999", "[filterEvents.uid]\nis = [999, 1000]"),
+        ("[filterEvents.uid]\nabove = 999", "[filterEvents.uid]\nbelow = 2000"),
     ],
 )
 def test_rules_that_differ_are_not_covered(known: Known, one: str, other: str) -> None:
