@@ -32,6 +32,8 @@ MOST_COMMAND = 15
 BATCH = 512
 """Events that are made text before any is written: the first ones of a flood are not kept waiting."""
 STDOUT = 1
+LONGEST_WAIT_S = 3600.0
+"""Less than poll(2) can wait; 30 days are more."""
 
 
 def add(commands: Commands) -> None:
@@ -93,7 +95,7 @@ class _Printer:
             self._output.write([head])
         while not ending.come():
             left_s = ending.left_s()
-            for fd, _ in waiting.poll(None if left_s is None else left_s * 1000 + 1):
+            for fd, _ in waiting.poll(None if left_s is None else min(left_s, LONGEST_WAIT_S) * 1000 + 1):
                 if fd == STDOUT:
                     raise BrokenPipeError
                 os.eventfd_read(wake_fd)

@@ -20,7 +20,7 @@ from bpfd.quicklook import QuickLook
 from bpfd.rules.model import All
 from bpfd.settings import Settings
 from bpfd.tracers.open import OpenTracer
-from tests.daemon.running import PROGRAM, START_S, until
+from tests.daemon.running import PROGRAM, START_S, RunningDaemon, until
 from tests.dockerd import Dockerd
 
 FLOOD_MS = 1200
@@ -259,6 +259,22 @@ def test_a_signal_ends_it_and_what_happened_before_is_printed(
     assert watching.end(number) == status
     assert [json.loads(line)["pid"] for line in watching.text.splitlines()] == [pid]
     print(f"ended in {watching.took_s:.2f} s")
+
+
+def test_the_longest_time_can_be_waited_for(look: Start, tmp_path: Path) -> None:
+    watching = look("ticker", "--for", "30d", "--count", "1", "--json")
+    assert watching.process.wait(20) == 0
+    assert json.loads(watching.text)["data"] == {"tick": "1"}
+
+
+def test_the_daemons_tracers_are_listed_with_how_they_fare(shared: RunningDaemon) -> None:
+    states = {line.split()[0]: line for line in shared.bpfd("tracers").splitlines()}
+    assert re.match(r"open +running +Files that are opened", states["open"])
+    assert re.match(r"mkdir +not loaded +Directories that are made", states["mkdir"])
+    said = shared.bpfd("tracers", "open").splitlines()
+    assert said[0] == "open: running"
+    assert re.fullmatch(r"\d+ events received, \d+ lost", said[1])
+    assert shared.bpfd("tracers", "syscall:connect").startswith("syscall:connect: not loaded\n")
 
 
 def test_it_ends_when_its_reader_does_though_nothing_happens(look: Start) -> None:
