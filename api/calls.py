@@ -11,7 +11,15 @@ from urllib.parse import quote
 
 import grpc
 
-from bpfd.errors import BpfdError, LoadError, RuleError, RuleExistsError, RuleNotFoundError
+from bpfd.errors import (
+    BpfdError,
+    LoadError,
+    MuteError,
+    MuteNotFoundError,
+    RuleError,
+    RuleExistsError,
+    RuleNotFoundError,
+)
 from bpfd.event import utf8
 
 log = logging.getLogger(__name__)
@@ -20,14 +28,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
+LONGEST_NAME = 256
 MOST_CHANGES_WAITING = 64
 """Each may hold a rule of 2 MiB."""
+MOST_TRIALS_WAITING = 8
 LONGEST_DETAILS = 6144
 """A status travels in a header; common clients refuse headers over 8 KiB."""
 
 _CODES: tuple[tuple[type[BpfdError], grpc.StatusCode], ...] = (
     (RuleExistsError, grpc.StatusCode.ALREADY_EXISTS),
     (RuleNotFoundError, grpc.StatusCode.NOT_FOUND),
+    (MuteNotFoundError, grpc.StatusCode.NOT_FOUND),
+    (MuteError, grpc.StatusCode.INVALID_ARGUMENT),
     (RuleError, grpc.StatusCode.INVALID_ARGUMENT),
     (LoadError, grpc.StatusCode.FAILED_PRECONDITION),
     (BpfdError, grpc.StatusCode.FAILED_PRECONDITION),
@@ -44,6 +56,8 @@ class Calls:
     def __init__(self) -> None:
         self._change_pool = ThreadPoolExecutor(1, "bpfd-api-change")
         self._question_pool = ThreadPoolExecutor(3, "bpfd-api-question")
+        self._trial_pool = ThreadPoolExecutor(1, "bpfd-api-trial")
+        self._trials: set[Future[Any]] = set()
         self._changes: set[Future[Any]] = set()
         self._questions: set[Future[Any]] = set()
 
@@ -60,9 +74,16 @@ class Calls:
         """Run a method that changes nothing. Aborts the call if it raises."""
         return await _run(context, self._question_pool, self._questions, lambda: method(*args, **kwargs))
 
+    async def try_out(self, context: Context, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a method that waits for somebody else, one at a time: it holds up nothing. Aborts as `change`."""
+        if len(self._trials) >= MOST_TRIALS_WAITING:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many trials wait; try again later")
+        return await _run(context, self._trial_pool, self._trials, lambda: method(*args, **kwargs))
+
     def close(self) -> None:
         """Give the threads back, without waiting for a method that still runs."""
         self._change_pool.shutdown(wait=not self._changes, cancel_futures=True)
+        self._trial_pool.shutdown(wait=not self._trials, cancel_futures=True)
         self._question_pool.shutdown(wait=not self._questions, cancel_futures=True)
 
 
@@ -102,3 +123,15 @@ def _cut(text: str) -> str:
         return lines[0][: LONGEST_DETAILS // 12] + "…"
     left = len(lines) - len(kept)
     return "\n".join(kept) + (f"\n… and {left} more problems" if left else "")
+
+
+async def check_names(context: Context, **names: str) -> None:
+    """Abort the call if a name is longer than any may be."""
+    for key, name in names.items():
+        await check_length(context, key, name, LONGEST_NAME)
+
+
+async def check_length(context: Context, key: str, text: str, most: int) -> None:
+    """Abort the call if `text` has more than `most` characters."""
+    if len(text) > most:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{key}: at most {most} characters, not {len(text)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -16,6 +16,8 @@ from bpfd.event import Event
 _CHANGE_S = 120.0
 """A new rule may wait for a compile, and for the compiles of others."""
 _QUESTION_S = 20.0
+_TRIAL_S = 330.0
+"""A receiver may take as long as its action's longest time limit."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", 256 << 20),  # ten thousand rules are a long list
@@ -86,6 +88,49 @@ class Client:
             self._stub.GetStatus, bpfd_pb2.GetStatusRequest(), _QUESTION_S
         )
         return response
+
+    def responses(self, limit: int) -> list[bpfd_pb2.Response]:
+        """The newest responses, at most `limit`, the oldest of them first."""
+        response: bpfd_pb2.ListResponsesResponse = self._call(
+            self._stub.ListResponses, bpfd_pb2.ListResponsesRequest(limit=limit), _QUESTION_S
+        )
+        return list(response.responses)
+
+    def test_action(self, name: str) -> bpfd_pb2.TestActionResponse:
+        """Send a sample through a notifier; waits for its receiver."""
+        response: bpfd_pb2.TestActionResponse = self._call(
+            self._stub.TestAction, bpfd_pb2.TestActionRequest(action=name), _TRIAL_S
+        )
+        return response
+
+    def dead_letters(self, action: str = "") -> list[bpfd_pb2.DeadLetter]:
+        """Alerts that were given up, the oldest first."""
+        response: bpfd_pb2.ListDeadLettersResponse = self._call(
+            self._stub.ListDeadLetters, bpfd_pb2.ListDeadLettersRequest(action=action), _QUESTION_S
+        )
+        return list(response.letters)
+
+    def retry_dead_letters(self, action: str = "") -> int:
+        """Have them sent again; how many."""
+        response: bpfd_pb2.RetryDeadLettersResponse = self._call(
+            self._stub.RetryDeadLetters, bpfd_pb2.RetryDeadLettersRequest(action=action), _QUESTION_S
+        )
+        return response.retried
+
+    def create_mute(self, rule: str, where: Mapping[str, str], for_ns: int, why: str) -> bpfd_pb2.Mute:
+        request = bpfd_pb2.CreateMuteRequest(rule=rule, where=where, for_ns=for_ns, why=why)
+        response: bpfd_pb2.CreateMuteResponse = self._call(self._stub.CreateMute, request, _QUESTION_S)
+        return response.mute
+
+    def remove_mute(self, mute_id: str) -> None:
+        self._call(self._stub.RemoveMute, bpfd_pb2.RemoveMuteRequest(id=mute_id), _QUESTION_S)
+
+    def mutes(self) -> list[bpfd_pb2.Mute]:
+        """Those in force, the oldest first."""
+        response: bpfd_pb2.ListMutesResponse = self._call(
+            self._stub.ListMutes, bpfd_pb2.ListMutesRequest(), _QUESTION_S
+        )
+        return list(response.mutes)
 
     def live_trace(
         self, rule: str = "", tracer: str = "", *, on_start: Callable[[], None] | None = None

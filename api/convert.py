@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 
 from bpfd.api import bpfd_pb2, legacy_pb2
-from bpfd.control import ActionStatus, RuleExplanation, RuleStatus, Status, TracerStatus
+from bpfd.control import ActionStatus, DeadLetter, RuleExplanation, RuleStatus, Status, TracerStatus
 from bpfd.event import Container, Event, utf8
+from bpfd.ledger import Entry
+from bpfd.mutes import Mute
 from bpfd.rules.model import Rule
 
 _U32 = 0xFFFFFFFF
@@ -167,6 +169,41 @@ def tracer_to_v1(status: TracerStatus) -> bpfd_pb2.TracerStatus:
 def action_to_v1(status: ActionStatus) -> bpfd_pb2.ActionStatus:
     return bpfd_pb2.ActionStatus(
         name=utf8(status.name), doc=utf8(status.doc), responds=status.responds, settings=_texts(status.settings)
+    )
+
+
+def response_to_v1(entry: Entry) -> bpfd_pb2.Response:
+    return bpfd_pb2.Response(
+        time=_signed(entry.time_ns, 64),
+        action=utf8(entry.action),
+        rule=utf8(entry.rule),
+        target=utf8(entry.target),
+        result=utf8(entry.result),
+        detail=utf8(entry.detail),
+        event=json.dumps(entry.event, ensure_ascii=False),
+    )
+
+
+def dead_letter_to_v1(letter: DeadLetter) -> bpfd_pb2.DeadLetter:
+    return bpfd_pb2.DeadLetter(
+        id=utf8(letter.id),
+        action=utf8(letter.action),
+        rule=utf8(letter.rule),
+        time=_signed(letter.time, 64),
+        tries=letter.tries & _U32,
+        problem=utf8(letter.problem),
+    )
+
+
+def mute_to_v1(mute: Mute) -> bpfd_pb2.Mute:
+    return bpfd_pb2.Mute(
+        id=utf8(mute.id),
+        rule=utf8(mute.rule),
+        where=_texts(mute.where),
+        until=_signed(mute.until_ns, 64),
+        made=_signed(mute.made_ns, 64),
+        why=utf8(mute.why),
+        hidden=mute.hidden & _U64,
     )
 
 

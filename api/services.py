@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 
 import grpc
 
-from bpfd.api import bpfd_pb2, bpfd_pb2_grpc, convert, legacy_pb2, legacy_pb2_grpc
-from bpfd.api.calls import Calls, Context
+from bpfd.api import bpfd_pb2, convert, legacy_pb2, legacy_pb2_grpc
+from bpfd.api.acting_service import ActingService
+from bpfd.api.calls import Calls, Context, check_length, check_names
 from bpfd.api.feeds import Feeds
 from bpfd.control import Control
 from bpfd.event import Event, printable
 
 MOST_RULE_BYTES = 2 << 20
-LONGEST_NAME = 256
 LONGEST_SOURCE = 4096
 _STOPPING = "the daemon is stopping"
 
@@ -23,23 +23,22 @@ _MOST_EVENT_BYTES = 3 << 20
 """Clients refuse messages over 4 MiB unless told otherwise."""
 
 
-class BpfdService(bpfd_pb2_grpc.BpfdServicer):
+class BpfdService(ActingService):
     """`bpfd.v1.Bpfd`. On the event loop."""
 
     def __init__(self, control: Control, calls: Calls, feeds: Feeds) -> None:
-        self._control = control
-        self._calls = calls
+        super().__init__(control, calls)
         self._feeds = feeds
 
     async def CreateRule(self, request: bpfd_pb2.CreateRuleRequest, context: Context) -> bpfd_pb2.CreateRuleResponse:
         await _check_rule_size(context, request.toml)
-        await _check_length(context, "source", request.source, LONGEST_SOURCE)
+        await check_length(context, "source", request.source, LONGEST_SOURCE)
         source = printable(request.source) or "api"
         rule = await self._calls.change(context, self._control.create_rule, request.toml, source, request.replace)
         return bpfd_pb2.CreateRuleResponse(rule=convert.rule_to_v1(rule, with_toml=False))
 
     async def RemoveRule(self, request: bpfd_pb2.RemoveRuleRequest, context: Context) -> bpfd_pb2.RemoveRuleResponse:
-        await _check_names(context, name=request.name, tracer=request.tracer)
+        await check_names(context, name=request.name, tracer=request.tracer)
         await self._calls.change(context, self._control.remove_rule, request.name, request.tracer)
         return bpfd_pb2.RemoveRuleResponse()
 
@@ -50,11 +49,11 @@ class BpfdService(bpfd_pb2_grpc.BpfdServicer):
         )
 
     async def ExplainRule(self, request: bpfd_pb2.ExplainRuleRequest, context: Context) -> bpfd_pb2.ExplainRuleResponse:
-        await _check_names(context, name=request.name)
+        await check_names(context, name=request.name)
         return convert.explanation_to_v1(await self._calls.ask(context, self._control.explain_rule, request.name))
 
     async def LiveTrace(self, request: bpfd_pb2.LiveTraceRequest, context: Context) -> None:
-        await _check_names(context, rule=request.rule, tracer=request.tracer)
+        await check_names(context, rule=request.rule, tracer=request.tracer)
         async with self._feeds.open(context, request.rule, request.tracer) as feed:
             while batch := await feed.take():
                 for message in _batches(*batch):
@@ -85,7 +84,7 @@ class LegacyService(legacy_pb2_grpc.APIServicer):
         self, request: legacy_pb2.CreateRuleRequest, context: Context
     ) -> legacy_pb2.CreateRuleResponse:
         rule = request.rule
-        await _check_names(context, name=rule.name, tracer=rule.tracer)
+        await check_names(context, name=rule.name, tracer=rule.tracer)
         if not rule.name:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "api: name: must not be empty; give the rule a name")
         filters = {field: filter.values for field, filter in rule.filterEvents.items()}
@@ -97,7 +96,7 @@ class LegacyService(legacy_pb2_grpc.APIServicer):
     async def RemoveRule(
         self, request: legacy_pb2.RemoveRuleRequest, context: Context
     ) -> legacy_pb2.RemoveRuleResponse:
-        await _check_names(context, name=request.name, tracer=request.tracer)
+        await check_names(context, name=request.name, tracer=request.tracer)
         await self._calls.change(context, self._control.remove_rule, request.name, request.tracer)
         return legacy_pb2.RemoveRuleResponse()
 
@@ -141,13 +140,3 @@ async def _check_rule_size(context: Context, toml: str) -> None:
             grpc.StatusCode.INVALID_ARGUMENT,
             f"a rule has at most {MOST_RULE_BYTES} bytes, this one {len(toml.encode())}; split it",
         )
-
-
-async def _check_names(context: Context, **names: str) -> None:
-    for key, name in names.items():
-        await _check_length(context, key, name, LONGEST_NAME)
-
-
-async def _check_length(context: Context, key: str, text: str, most: int) -> None:
-    if len(text) > most:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{key}: at most {most} characters, not {len(text)}")

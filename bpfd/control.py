@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from bpfd.event import Event
+from bpfd.ledger import Entry
+from bpfd.mutes import Mute
 from bpfd.plugin import Field
 from bpfd.rules.explain import Clause
 from bpfd.rules.model import Rule
@@ -87,6 +89,53 @@ class RuleExplanation:
     """Nanoseconds that one of the tracer's probes takes, by the kernel's count; 0: not counted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How it went to send a sample through an action."""
+
+    delivered: bool
+    problem: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An alert that was given up."""
+
+    id: str
+    action: str
+    rule: str
+    time: int
+    """Of the event: wall clock, nanoseconds since 1970."""
+    tries: int
+    problem: str
+
+
+class ActingControl(Protocol):
+    """What may be asked of all that acts. Every method may be called from any thread."""
+
+    def responses(self, limit: int) -> list[Entry]:
+        """The newest responses, at most `limit`, the oldest of them first."""
+
+    def test_action(self, name: str) -> Trial:
+        """Send a sample through a notifier of that name; waits for the receiver."""
+
+    def dead_letters(self, action: str = "") -> list[DeadLetter]:
+        """Alerts that were given up, all or those of one action, the oldest first."""
+
+    def retry_dead_letters(self, action: str = "") -> int:
+        """Have dead letters sent again; how many."""
+
+    def create_mute(self, rule: str, where: Mapping[str, str], for_ns: int, why: str) -> Mute:
+        """Hide matches of a rule for a while. Raises `RuleNotFoundError`, `RuleError` (a field), `MuteError`."""
+
+    def remove_mute(self, mute_id: str) -> None:
+        """Raises `MuteNotFoundError`."""
+
+    def mutes(self) -> list[Mute]:
+        """Those in force, the oldest first."""
+
+
 class Subscription(Protocol):
     """One client's own bounded queue of matched events."""
 
@@ -120,6 +169,9 @@ class Control(Protocol):
     def list_actions(self) -> list[ActionStatus]: ...
 
     def status(self) -> Status: ...
+
+    @property
+    def acting(self) -> ActingControl: ...
 
     def subscribe(self, on_ready: Callable[[], None], rule: str = "", tracer: str = "") -> Subscription:
         """Follow matched events, of one rule or tracer if named.

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from bpfd import action_keys, explanation, machine
 from bpfd.acting import Acting
+from bpfd.acting_calls import ActingCalls
 from bpfd.api.server import Server
 from bpfd.catalogue import FieldsByTracer
 from bpfd.control import ActionStatus, RuleExplanation, RuleStatus, State, Status, Subscription, TracerStatus
@@ -103,6 +104,7 @@ class Daemon:
         )
         self._closing.callback(self._acting.stop, 1.5)
         self._actions = self._acting.actions
+        self.acting = ActingCalls(self._acting, lambda: self._snapshot.rules, self._tracers)
         tracers, names = FieldsByTracer(self._tracers), self._actions.names()
         known = Known(tracers, names, self._actions.per_rule(), no_tracer=self._tracers.problem)
         self._rulebook = Rulebook(known, settings.rules_dir, settings.state_dir)

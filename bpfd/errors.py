@@ -68,6 +68,14 @@ class WithheldError(ActionError):
     """The response was not carried out on purpose: there have been too many, or its rule only observes."""
 
 
+class MuteError(BpfdError):
+    """A mute can't be made."""
+
+
+class MuteNotFoundError(MuteError):
+    """There is no mute of that id."""
+
+
 class RetryLaterError(ActionError):
     """The receiver asks to be left alone for `after_s` seconds; a notifier raises it, and the alert is sent then."""
 

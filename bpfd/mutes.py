@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from bpfd.errors import BpfdError
-from bpfd.event import Event
+from bpfd.errors import MuteError, MuteNotFoundError
+from bpfd.event import Event, printable
 from bpfd.rules import fields
 
 FILE = "mutes.json"
@@ -24,10 +24,6 @@ _LONGEST_NS = 366 * 86400 * 10**9
 _SAVE_S = 30.0
 
 log = logging.getLogger(__name__)
-
-
-class MuteError(BpfdError):
-    """A mute can't be made, or there is none of that id."""
 
 
 @dataclass(slots=True)
@@ -91,14 +87,14 @@ class Mutes:
         return mute
 
     def remove(self, mute_id: str) -> Mute:
-        """End a mute. Raises `MuteError` if there is none of that id."""
+        """End a mute. Raises `MuteNotFoundError` if there is none of that id."""
         with self._lock:
             mutes = self._lasting()
             for mute in mutes:
                 if mute.id == mute_id:
                     self._keep([other for other in mutes if other is not mute])
                     return mute
-        raise MuteError(f"there is no mute {mute_id!r}; see bpfd mute --list")
+        raise MuteNotFoundError(f'there is no mute "{printable(mute_id)}"; bpfd mutes lists them')
 
     def in_force(self) -> list[Mute]:
         """The mutes in force, the oldest first."""

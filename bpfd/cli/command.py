@@ -21,8 +21,9 @@ class Parser(argparse.ArgumentParser):
 class Commands:
     """Where commands register. `run` gets the parsed arguments and returns the exit status."""
 
-    def __init__(self, program: Parser) -> None:
-        self._parsers = program.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    def __init__(self, program: Parser, required: bool = True) -> None:
+        """`required` False: `program` does something by itself if no command follows."""
+        self._parsers = program.add_subparsers(title="commands", metavar="COMMAND", required=required)
 
     def add(self, name: str, summary: str, run: Callable[[argparse.Namespace], int]) -> Parser:
         """A parser for the flags and arguments of the command `name`."""
@@ -42,5 +43,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_json_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
+def add_json_flag(parser: argparse.ArgumentParser, again: bool = False) -> None:
+    """`again`: the parser stands below one that has the flag too, and must not undo it."""
+    default = argparse.SUPPRESS if again else False
+    parser.add_argument("--json", action="store_true", default=default, help="print JSON")

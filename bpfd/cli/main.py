@@ -8,12 +8,12 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from bpfd.cli import actions, check, create, daemon, explain, ls, rm, run_, status, trace, tracers, version, why
+from bpfd.cli import actions, check, create, daemon, explain, ls, mute, rm, run_, status, trace, tracers, version, why
 from bpfd.cli.command import Commands, Parser, add_common_flags
 from bpfd.errors import BpfdError, UsageError
 from bpfd.event import printable
 
-_COMMANDS = (create, daemon, ls, rm, trace, tracers, actions, status, version, check, why, run_, explain)
+_COMMANDS = (create, daemon, ls, rm, trace, tracers, actions, mute, status, version, check, why, run_, explain)
 
 _LONG_FLAGS = frozenset(
     "command config container count csv debug for grpc-addr help json observe pid replace rule rules-dir strict "

@@ -23,6 +23,13 @@ def print_json(value: Any) -> None:
     print(orjson.dumps(value).decode())
 
 
+def when(time_ns: int) -> str:
+    """A time of the wall clock, in UTC, to the second."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def shorten(text: str, most: int) -> str:
     """At most `most` characters; `…` stands for the rest."""
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import tomli
 
-from bpfd.control import ActionStatus, RuleExplanation, RuleStatus, Status, TracerStatus
-from bpfd.errors import RuleExistsError, RuleNotFoundError
+from bpfd.control import ActionStatus, DeadLetter, RuleExplanation, RuleStatus, Status, TracerStatus, Trial
+from bpfd.errors import MuteNotFoundError, RuleExistsError, RuleNotFoundError
 from bpfd.event import Container, Event
+from bpfd.ledger import Entry
+from bpfd.mutes import Mute
 from bpfd.plugin import Field
 from bpfd.rules.explain import Clause
 from bpfd.rules.model import Rule
@@ -78,6 +80,50 @@ class FakeSubscription:
         self._control.subscriptions.discard(self)
 
 
+class FakeActing:
+    """Implements ActingControl over lists."""
+
+    def __init__(self, control: FakeControl) -> None:
+        self._control = control
+        self.entries: list[Entry] = []
+        self.letters: list[DeadLetter] = []
+        self.muted: list[Mute] = []
+        self.trials: dict[str, Trial] = {}
+
+    def responses(self, limit: int) -> list[Entry]:
+        self._control.fail()
+        return self.entries[-limit:]
+
+    def test_action(self, name: str) -> Trial:
+        self._control.fail()
+        return self.trials[name]
+
+    def dead_letters(self, action: str = "") -> list[DeadLetter]:
+        return [letter for letter in self.letters if action in ("", letter.action)]
+
+    def retry_dead_letters(self, action: str = "") -> int:
+        again = self.dead_letters(action)
+        self.letters = [letter for letter in self.letters if letter not in again]
+        return len(again)
+
+    def create_mute(self, rule: str, where: Mapping[str, str], for_ns: int, why: str) -> Mute:
+        self._control.fail()
+        mute = Mute(
+            f"m{len(self.muted)}", rule, dict(where), 1_700_000_000 * 10**9 + for_ns, why, 1_700_000_000 * 10**9
+        )
+        self.muted.append(mute)
+        return mute
+
+    def remove_mute(self, mute_id: str) -> None:
+        before = len(self.muted)
+        self.muted = [mute for mute in self.muted if mute.id != mute_id]
+        if len(self.muted) == before:
+            raise MuteNotFoundError(f'there is no mute "{mute_id}"; bpfd mutes lists them')
+
+    def mutes(self) -> list[Mute]:
+        return self.muted
+
+
 class FakeControl:
     """Implements Control. `error` is raised by every method.
 
@@ -88,6 +134,7 @@ class FakeControl:
         self.rules: dict[str, Rule] = {}
         self.bad: list[RuleStatus] = []
         self.subscriptions: set[FakeSubscription] = set()
+        self.acting = FakeActing(self)
         self.queue_size = 1000
         self.error: Exception | None = None
         self.gate = threading.Event()
@@ -168,6 +215,9 @@ class FakeControl:
         while len(self.subscriptions) != count:
             assert time.monotonic() < deadline, f"{len(self.subscriptions)} clients follow, not {count}"
             time.sleep(0.005)
+
+    def fail(self) -> None:
+        self._fail()
 
     def _fail(self) -> None:
         if self.error is not None:
