@@ -6,16 +6,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from bpfd import action_keys
 from bpfd.cli.daemon_client import connect
-from bpfd.control import ActionStatus, TracerStatus
 from bpfd.errors import ApiError, BpfdError
 from bpfd.event import printable
-from bpfd.plugin import one_line
 
 if TYPE_CHECKING:
     from bpfd.api.client import Client
     from bpfd.catalogue import Catalogue
+    from bpfd.control import ActionStatus, TracerStatus
     from bpfd.plugin import AnyTracer
     from bpfd.plugins import Plugins
 
@@ -38,6 +36,8 @@ def catalogue() -> Catalogue:
 
 def status_of(tracer: type[AnyTracer]) -> TracerStatus:
     """A tracer, and whether it would work on this machine."""
+    from bpfd.control import TracerStatus
+    from bpfd.plugin import one_line
     from bpfd.tracing import probes_here
 
     attached, problem = probes_here(tracer)
@@ -54,6 +54,8 @@ def tracer(name: str) -> type[AnyTracer]:
 
 def actions() -> list[ActionStatus]:
     """The installed actions. Plugins that were left out are named on stderr."""
+    from bpfd import action_keys
+
     return [action_keys.status(name, action) for name, action in sorted(_plugins().actions.items())]
 
 

@@ -91,6 +91,13 @@ def test_version_is_told_without_a_daemon_and_quickly(bpfd: Bpfd) -> None:
     assert spent / 5 < 0.15
 
 
+def test_the_program_loads_no_more_than_its_command_line_wants(bpfd: Bpfd) -> None:
+    loaded = bpfd.run("version", env={"PYTHONPROFILEIMPORTTIME": "1"}).stderr
+    assert "bpfd.cli.version" in loaded
+    for module in ("bpfd.control", "bpfd.rules.plan", "bpfd.watching", "asyncio"):
+        assert not re.search(rf"\| +{module}$", loaded, re.M), module
+
+
 def test_a_command_without_a_daemon_does_not_load_grpc(bpfd: Bpfd) -> None:
     result = bpfd.run("ls", "--grpc-addr", bpfd.address, env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert "bpfd.cli.ls" in result.stderr
