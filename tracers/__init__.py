@@ -23,6 +23,7 @@ from bpfd.tracers.setuid import SetuidTracer
 from bpfd.tracers.syscall import Syscalls
 from bpfd.tracers.tcpaccept import TcpAcceptTracer
 from bpfd.tracers.tcpconnect import TcpConnectTracer
+from bpfd.tracers.tcpdrop import TcpDropTracer
 from bpfd.tracers.ticker import TickerTracer
 from bpfd.tracers.tracepoint import Tracepoints
 from bpfd.tracers.unlink import UnlinkTracer
@@ -49,6 +50,7 @@ def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
         SetuidTracer,
         TcpAcceptTracer,
         TcpConnectTracer,
+        TcpDropTracer,
         TickerTracer,
         UnlinkTracer,
         Syscalls,

@@ -95,6 +95,7 @@ _FEATURES = (
     ("GROUP_DEAD", "struct trace_event_raw_sched_process_exit {", "bool group_dead;"),
     ("DROP_REASON", "enum skb_drop_reason {", "SKB_DROP_REASON_NOT_SPECIFIED"),
     ("SKB_CONSUMED", "enum skb_drop_reason {", "SKB_CONSUMED"),
+    ("QUEUE_PURGE", "enum skb_drop_reason {", "SKB_DROP_REASON_QUEUE_PURGE"),
     ("RX_SOCKET", "typedef void (*btf_trace_kfree_skb)(", "struct sock"),
 )
 """What later kernels have: a name for it, how the type's declaration begins, and the words in it that show it."""

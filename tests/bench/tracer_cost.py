@@ -22,6 +22,7 @@ from bpfd.tracers.listen import ListenTracer
 from bpfd.tracers.open import OpenTracer
 from bpfd.tracers.tcpaccept import TcpAcceptTracer
 from bpfd.tracers.tcpconnect import TcpConnectTracer
+from bpfd.tracers.tcpdrop import TcpDropTracer
 from tests.bench.call_loads import CALL_LOADS
 from tests.bench.machine import kernel_counting
 from tests.bench.table import Table
@@ -93,6 +94,13 @@ def connections() -> int:
     return CALLS
 
 
+def refusals() -> int:
+    for _ in range(CALLS):
+        with socket.socket() as made:
+            made.connect_ex(("127.0.0.1", 1))
+    return CALLS
+
+
 LOADS: tuple[tuple[type[BPFTracer], Load], ...] = (
     (OpenTracer, opens),
     (ExecTracer, execs),
@@ -101,6 +109,7 @@ LOADS: tuple[tuple[type[BPFTracer], Load], ...] = (
     (TcpAcceptTracer, connections),
     (TcpConnectTracer, connections),
     *CALL_LOADS,
+    (TcpDropTracer, refusals),
 )
 """Each tracer with calls that it traces."""
 
