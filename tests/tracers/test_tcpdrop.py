@@ -194,7 +194,9 @@ for sniffer in (*sniffers, full):
 send(1, 2, ACK, spoilt=1)
 """
     run(PACKETS + code, address)
-    assert [event.data["reason"] for event in dropped(drops, address)] == ["TCP_CSUM"]
+    # On a busy machine a packet is sent twice, and the kernel does drop the second.
+    reasons = [event.data["reason"] for event in dropped(drops, address)]
+    assert [reason for reason in reasons if reason != "TCP_OLD_DATA"] == ["TCP_CSUM"]
 
 
 def test_dropped_packets_of_other_protocols_are_not_told(drops: Bench, address: str) -> None:
