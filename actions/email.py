@@ -134,7 +134,8 @@ class Email(Action):
         message["Auto-Submitted"] = "auto-generated"
         text = printable(alert.text) + "\n\n" if alert.text else ""
         details = orjson.dumps(alert.as_dict(), option=orjson.OPT_INDENT_2).decode()
-        message.set_content(f"{text}{line(event)}\n\n{details}\n".encode("utf-8", "backslashreplace").decode())
+        before = "".join(f"  before: {line(one)}\n" for one in alert.context)
+        message.set_content(f"{text}{line(event)}\n{before}\n{details}\n".encode("utf-8", "backslashreplace").decode())
         return message
 
 

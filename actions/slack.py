@@ -25,6 +25,7 @@ _NEVER = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_too_long", "
 _MOST_THREADS = 1000
 _MOST_FIELDS = 10  # a section takes no more
 _FIELD_TEXT = 500
+_CONTEXT_TEXT = 2900
 
 
 class Slack(Action):
@@ -136,10 +137,20 @@ def blocks(alert: Alert) -> list[Block]:
         fields["returned"] = returned(event.return_value)
     listed = [*fields.items(), *((key, value) for key, value in event.data.items() if value)][:_MOST_FIELDS]
     made.append(SectionBlock(fields=[_plain(f"{key}\n{value}", _FIELD_TEXT) for key, value in listed]))
+    if alert.context:
+        rows = "\n".join(printable(line(before)) for before in alert.context)
+        made.append(SectionBlock(text=_rows(f"before:\n{rows[-_CONTEXT_TEXT:]}", 3000)))
     made.append(
         ContextBlock(elements=[_plain(f"{clock(event.time)} · {event.tracer} · {alert.severity} · {alert.id}", 300)])
     )
     return made
+
+
+def _rows(text: str, most: int) -> PlainTextObject:
+    """Lines that are printable already."""
+    from slack_sdk.models.blocks import PlainTextObject
+
+    return PlainTextObject(text=text[:most], emoji=False)
 
 
 def _plain(text: str, most: int) -> PlainTextObject:

@@ -173,6 +173,7 @@ class Daemon:
         self._tracing.want(self._wanted(rules), again)
         if self._strict and self._tracing.failed:
             raise LoadError("\n".join(self._tracing.failed.values()))
+        self._watching.pipeline.keep = self._reactions.keep(rules)
         self._enforcement.apply(rules)
         self._show_rules()
 

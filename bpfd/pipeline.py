@@ -91,6 +91,8 @@ class Pipeline:
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="bpfd-events", daemon=True)
+        self.keep: Callable[[Event], object] | None = None
+        """Gets every event that reaches the daemon, if somebody wants to know what went before; must return at once."""
         self.queue_lost = 0
         self.received: dict[str, int] = {}
         """Events by tracer."""
@@ -157,11 +159,14 @@ class Pipeline:
             received[tracer] += len(records)
             if sets is None:
                 return
+            keep = self.keep
             asked: set[Judge] = set()
             before: tuple[int, int] | None = None
             judges: tuple[Judge, ...] = ()
             for record in records:
                 event, candidates = decode(record)
+                if keep is not None:
+                    keep(event)
                 if candidates != before:
                     before = candidates
                     generation, bits = candidates
@@ -219,6 +224,8 @@ class Pipeline:
         for _ in range(len(self._queue)):
             event = self._queue.popleft()
             self.received[event.tracer] = self.received.get(event.tracer, 0) + 1
+            if self.keep is not None:
+                self.keep(event)
             if event.tracer in sets:
                 judges = sets[event.tracer][0].all
                 asked.update(judges)

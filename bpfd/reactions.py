@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from bpfd.errors import ActionError
-from bpfd.event import printable
+from bpfd.event import Event, printable
+from bpfd.recent import Recent
 from bpfd.respond import Actions
 from bpfd.rules import output
 from bpfd.rules.model import Fold, Rate, Rule
@@ -27,6 +29,7 @@ class Reactions:
     def __init__(self, observe: bool = False) -> None:
         """`observe`: no response of any rule is carried out."""
         self._observe = observe
+        self._recent = Recent()
         self._reactions: Mapping[str, _Reaction] = {}
         """A new mapping for each change, since workers read it."""
         self.problems: Mapping[str, str] = {}
@@ -39,9 +42,16 @@ class Reactions:
         for rule in rules:
             kept = before.get(rule.name)
             if kept is None or kept.rule != rule:
-                kept = _Reaction(rule, _telling(rule))
+                kept = _Reaction(rule, _telling(rule, self._recent))
             now[rule.name] = kept
         self._reactions = now
+
+    def keep(self, rules: Collection[Rule]) -> Callable[[Event], object] | None:
+        """What events that reach the daemon are to be given to, for the rules that ask for context; None: none does."""
+        if any(rule.context for rule in rules):
+            return self._recent.add
+        self._recent.clear()
+        return None
 
     def prepare(self, actions: Actions, rules: Collection[Rule]) -> None:
         """Make the actions that rules name. One that can't be made spoils no other: it is logged, and in `problems`."""
@@ -94,7 +104,8 @@ def _problem(actions: Actions, rule: Rule, bad: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _telling(rule: Rule) -> Telling:
+def _telling(rule: Rule, recent: Recent) -> Telling:
     message = output.compile(rule.output) if rule.output else None
     fold, rate = rule.fold or Fold(0), rule.rate or Rate(0, 0)
-    return Telling(rule.severity, message, fold.window_ns / 1e9, fold.by, rate.per_minute, rate.burst)
+    before = partial(recent.sparing, count=rule.context) if rule.context else None
+    return Telling(rule.severity, message, fold.window_ns / 1e9, fold.by, rate.per_minute, rate.burst, before)

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from itertools import islice
+from operator import attrgetter
 
 from bpfd.event import Event
+from bpfd.fold import Bucket
 
-MOST = 20_000
+MOST = 8192
 _DEEPEST = 16
+PER_SECOND = 50
+"""How many alerts a second learn what went before; in a flood, the others do without: looking takes a millisecond."""
 
 
 class Recent:
-    """The newest events that reached the daemon. `add` belongs to the event thread, `before` to any other."""
+    """The newest events that reached the daemon. `add` belongs to the event thread, the others to any other."""
 
     def __init__(self, most: int = MOST) -> None:
         self._ring: deque[Event] = deque(maxlen=most)
+        self._budget = Bucket(60 * PER_SECOND, 2 * PER_SECOND)
+        self.add = self._ring.append
+        """Note one event; the oldest is forgotten."""
 
-    def add(self, events: list[Event]) -> None:
-        """Note `events`, oldest first."""
-        self._ring.extend(events)
+    def clear(self) -> None:
+        """Forget all."""
+        self._ring.clear()
+
+    def sparing(self, event: Event, count: int) -> tuple[Event, ...]:
+        """As `before`; empty if it was asked too often."""
+        return self.before(event, count) if self._budget.take(time.monotonic()) else ()
 
     def before(self, event: Event, count: int) -> tuple[Event, ...]:
         """The last `count` events before `event`, oldest first, of its container, or on the host of its process tree.
@@ -26,12 +39,13 @@ class Recent:
         The tree is what the ring itself tells of it: whose parent the events' processes were.
         """
         earlier = [one for one in list(self._ring) if one.time < event.time]
-        if event.container.id:
-            related = [one for one in earlier if one.container.id == event.container.id]
+        home = event.container.id
+        if home:
+            related = (one for one in reversed(earlier) if one.container.id == home)
         else:
             family = _family(event, earlier)
-            related = [one for one in earlier if one.pid in family and not one.container.id]
-        return tuple(sorted(related, key=lambda one: one.time)[-count:]) if count > 0 else ()
+            related = (one for one in reversed(earlier) if one.pid in family and not one.container.id)
+        return tuple(sorted(islice(related, max(0, count)), key=attrgetter("time")))
 
 
 def _family(event: Event, earlier: list[Event]) -> set[int]:

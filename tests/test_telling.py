@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bpfd import fold
@@ -114,6 +114,7 @@ def test_a_summary_is_kept_also_when_the_daemon_ends(tmp_path: Path) -> None:
     outbox.close()
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from("abc")), max_size=200))
 def test_every_event_is_told_or_counted_in_a_summary(arrivals: list[tuple[float, str]]) -> None:
     folder = Folder(10, ("filename",))

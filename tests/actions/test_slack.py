@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from bpfd.actions.slack import Slack
+from bpfd.actions.slack import Slack, blocks
 from bpfd.alert import Alert
 from bpfd.errors import ActionError, RejectedError, RetryLaterError
+from bpfd.event import Event
 from tests.actions.receivers import HttpReceiver, answer
 
 TOKEN = "xoxb-hunter2"
@@ -116,3 +117,16 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, settings: dic
     with pytest.raises(ActionError) as caught:
         Slack(settings)
     assert str(caught.value) == text
+
+
+def test_what_happened_before_is_shown_line_by_line_and_cut_at_its_oldest_end() -> None:
+    event = Event(0, "open", 1, 1, 1, 0, 0, "cat", 0, {"filename": "/etc/shadow"})
+    earlier = tuple(event._replace(pid=pid, command="a\nb", data={"n": "x" * 300}) for pid in range(20))
+    [shown] = [
+        block["text"]["text"]
+        for block in (made.to_dict() for made in blocks(Alert(event, context=earlier)))
+        if block["type"] == "section" and block.get("text", {}).get("text", "").startswith("before:")
+    ]
+    assert len(shown) <= 3000
+    assert "[19]" in shown.splitlines()[-1]
+    assert "a\\nb" in shown
