@@ -80,6 +80,16 @@ class Calls:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many trials wait; try again later")
         return await _run(context, self._trial_pool, self._trials, lambda: method(*args, **kwargs))
 
+    def later(self, method: Callable[[], None]) -> None:
+        """Run a method that nobody waits for."""
+        try:
+            future = self._question_pool.submit(method)
+        except RuntimeError:  # the threads are given back already
+            method()
+            return
+        self._questions.add(future)
+        future.add_done_callback(self._questions.discard)
+
     def close(self) -> None:
         """Give the threads back, without waiting for a method that still runs."""
         self._change_pool.shutdown(wait=not self._changes, cancel_futures=True)

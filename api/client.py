@@ -139,13 +139,29 @@ class Client:
 
         `on_start` is called once the daemon queues events for this client. Ends with ApiError when the daemon stops.
         """
-        call = self._stub.LiveTrace(bpfd_pb2.LiveTraceRequest(rule=rule, tracer=tracer))
+        for message in self._trace(bpfd_pb2.LiveTraceRequest(rule=rule, tracer=tracer), on_start):
+            yield [convert.event_from_v1(event) for event in message.events], message.lost
+
+    def near_misses(
+        self, rule: str, *, on_start: Callable[[], None] | None = None
+    ) -> Iterator[tuple[list[tuple[Event, str]], int]]:
+        """Events that fail exactly one clause of `rule`, each with that clause; else as `live_trace`.
+
+        Raises RuleError where there can be none.
+        """
+        for message in self._trace(bpfd_pb2.LiveTraceRequest(rule=rule, near_miss=True), on_start):
+            events = map(convert.event_from_v1, message.events)
+            yield list(zip(events, message.missed, strict=False)), message.lost
+
+    def _trace(
+        self, request: bpfd_pb2.LiveTraceRequest, on_start: Callable[[], None] | None
+    ) -> Iterator[bpfd_pb2.LiveTraceResponse]:
+        call = self._stub.LiveTrace(request)
         try:
             call.initial_metadata()
             if on_start is not None and call.is_active():
                 on_start()
-            for message in call:
-                yield [convert.event_from_v1(event) for event in message.events], message.lost
+            yield from call
         except grpc.RpcError as error:
             self._fail(error)
         finally:

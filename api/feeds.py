@@ -16,7 +16,7 @@ PAUSE_S = 0.01
 
 
 class Feed:
-    """One client's events. Made and closed on the event loop; `notify` and `subscribe` come from other threads."""
+    """One client's events. Made on the event loop; `notify`, `subscribe` and `close` come from other threads."""
 
     def __init__(self, bell: Bell) -> None:
         self.ready = asyncio.Event()
@@ -28,9 +28,9 @@ class Feed:
         self._closed = False
         self._subscription: Subscription | None = None
 
-    def subscribe(self, control: Control, rule: str, tracer: str) -> None:
+    def subscribe(self, control: Control, rule: str, tracer: str, near_miss: bool) -> None:
         """Begin to queue events. Any thread."""
-        self._subscription = control.subscribe(self.notify, rule, tracer)
+        self._subscription = control.subscribe(self.notify, rule, tracer, near_miss)
         if self._closed:  # the client went away meanwhile
             self._subscription.close()
 
@@ -57,13 +57,17 @@ class Feed:
                 self._rest = True
                 return events, lost
 
+    def missed(self, event: Event) -> str:
+        """What the subscription says of `event`."""
+        return "" if self._subscription is None else self._subscription.missed(event)
+
     def end(self) -> None:
         """Let `take` return None."""
         self._ended = True
         self.ready.set()
 
     def close(self) -> None:
-        """Give up the queue. Idempotent."""
+        """Give up the queue. Idempotent; any thread; may take as long as a change of the rules."""
         self._closed = True
         if self._subscription is not None:
             self._subscription.close()
@@ -102,7 +106,9 @@ class Feeds:
         self._ended = False
 
     @contextlib.asynccontextmanager
-    async def open(self, context: Context, rule: str = "", tracer: str = "") -> AsyncIterator[Feed]:
+    async def open(
+        self, context: Context, rule: str = "", tracer: str = "", near_miss: bool = False
+    ) -> AsyncIterator[Feed]:
         """A feed, closed at the end of the block. Aborts the call if the daemon refuses.
 
         The client gets its headers once events are queued for it: what happens after that, it sees.
@@ -112,12 +118,12 @@ class Feeds:
         try:
             if self._ended:
                 feed.end()
-            await self._calls.ask(context, feed.subscribe, self._control, rule, tracer)
+            await self._calls.ask(context, feed.subscribe, self._control, rule, tracer, near_miss)
             await context.send_initial_metadata(())
             yield feed
         finally:
             self._open.discard(feed)
-            feed.close()
+            self._calls.later(feed.close)
 
     def end(self) -> None:
         """End every feed, now and later ones."""

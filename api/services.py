@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import grpc
 
@@ -11,7 +11,7 @@ from bpfd.api.acting_service import ActingService
 from bpfd.api.calls import Calls, Context, check_length, check_names
 from bpfd.api.feeds import Feeds
 from bpfd.control import Control
-from bpfd.event import Event, printable
+from bpfd.event import Event, printable, utf8
 
 MOST_RULE_BYTES = 2 << 20
 LONGEST_SOURCE = 4096
@@ -54,9 +54,10 @@ class BpfdService(ActingService):
 
     async def LiveTrace(self, request: bpfd_pb2.LiveTraceRequest, context: Context) -> None:
         await check_names(context, rule=request.rule, tracer=request.tracer)
-        async with self._feeds.open(context, request.rule, request.tracer) as feed:
+        async with self._feeds.open(context, request.rule, request.tracer, request.near_miss) as feed:
+            missed = feed.missed if request.near_miss else None
             while batch := await feed.take():
-                for message in _batches(*batch):
+                for message in _batches(*batch, missed):
                     await context.write(message)
         await context.abort(grpc.StatusCode.UNAVAILABLE, _STOPPING)
 
@@ -114,24 +115,30 @@ class LegacyService(legacy_pb2_grpc.APIServicer):
         await context.abort(grpc.StatusCode.UNAVAILABLE, _STOPPING)
 
 
-def _batches(events: Iterable[Event], lost: int) -> Iterator[bpfd_pb2.LiveTraceResponse]:
-    """Messages of bounded size. An event that fits into none counts as lost."""
+def _batches(
+    events: Iterable[Event], lost: int, missed: Callable[[Event], str] | None
+) -> Iterator[bpfd_pb2.LiveTraceResponse]:
+    """Messages of bounded size. An event that fits into none counts as lost. `missed` says what it missed."""
     batch: list[bpfd_pb2.Event] = []
+    texts: list[str] = []
     size = 0
     for event in events:
         message = convert.event_to_v1(event)
         length = message.ByteSize()
         too_large = length > _MOST_EVENT_BYTES
         if batch and (too_large or len(batch) >= _BATCH_EVENTS or size + length > _BATCH_BYTES):
-            yield bpfd_pb2.LiveTraceResponse(lost=lost, events=batch)
-            batch, size, lost = [], 0, 0
+            yield bpfd_pb2.LiveTraceResponse(lost=lost, events=batch, missed=texts)
+            batch, texts, size, lost = [], [], 0, 0
         if too_large:
             lost += 1
         else:
             batch.append(message)
             size += length
+            if missed is not None:
+                texts.append(utf8(missed(event)))
+                size += 4 * len(texts[-1])
     if batch or lost:
-        yield bpfd_pb2.LiveTraceResponse(lost=lost, events=batch)
+        yield bpfd_pb2.LiveTraceResponse(lost=lost, events=batch, missed=texts)
 
 
 async def _check_rule_size(context: Context, toml: str) -> None:

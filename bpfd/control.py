@@ -142,8 +142,11 @@ class Subscription(Protocol):
     def take(self) -> tuple[list[Event], int]:
         """All that waits, oldest first, and how many events were lost since the last call. Any thread; never blocks."""
 
+    def missed(self, event: Event) -> str:
+        """Of a near miss: the clause that `event` failed, in words; else empty. Any thread."""
+
     def close(self) -> None:
-        """End it; idempotent."""
+        """End it; idempotent. May take as long as a change of the rules."""
 
 
 class Control(Protocol):
@@ -173,8 +176,12 @@ class Control(Protocol):
     @property
     def acting(self) -> ActingControl: ...
 
-    def subscribe(self, on_ready: Callable[[], None], rule: str = "", tracer: str = "") -> Subscription:
-        """Follow matched events, of one rule or tracer if named.
+    def subscribe(
+        self, on_ready: Callable[[], None], rule: str = "", tracer: str = "", near_miss: bool = False
+    ) -> Subscription:
+        """Follow matched events, of one rule or tracer if named; with `near_miss`, what missed `rule` by one clause.
+
+        Raises `RuleError` where there can be no near misses.
 
         `on_ready` is called on the event path when a queue that was empty no longer is: it must return at once.
         """

@@ -21,6 +21,7 @@ from bpfd.control import ActionStatus, RuleExplanation, RuleStatus, State, Statu
 from bpfd.counters import Counters
 from bpfd.errors import ActionError, LoadError, RuleError, RuleNotFoundError, SettingsError
 from bpfd.live import Live
+from bpfd.near_misses import NearMisses
 from bpfd.plugin import one_line
 from bpfd.plugins import load_plugins
 from bpfd.reactions import Reactions
@@ -67,6 +68,7 @@ class Daemon:
         self._closing = ExitStack()
         self._snapshot = Shown({}, {}, {})
         self._reactions = Reactions(settings.observe)
+        self._stopping = False
         self._started_ns = time.time_ns()
 
     def start(self) -> None:
@@ -78,6 +80,7 @@ class Daemon:
 
     def stop(self) -> None:
         """End everything, last things first: within 5 s, whatever hangs."""
+        self._stopping = True
         self._closing.close()
 
     def _begin(self) -> None:
@@ -111,7 +114,9 @@ class Daemon:
         deliver, responders = self._actions.deliver, self._actions.responders
         self._watching = Watching(self._tracers, settings, counters, self._live.publish, deliver, responders)
         self._tracing, self._enforcement = self._watching.tracing, self._watching.enforcement
-        counters.watch("trace.slow_client", lambda: self._live.lost)
+        self._near_misses = NearMisses(self._tracing, settings.trace_queue, self._apply_again)
+        self._enforcement.beside = self._near_misses.judges
+        counters.watch("trace.slow_client", lambda: self._live.lost + self._near_misses.lost)
         self._watching.start()
         self._closing.callback(self._watching.stop)
         watch_rules = RulesWatch(settings.rules_dir, self.reload)  # before they are read: what changes then is told
@@ -298,5 +303,17 @@ class Daemon:
             (*self._plugins.problems, *problems),
         )
 
-    def subscribe(self, on_ready: Callable[[], None], rule: str = "", tracer: str = "") -> Subscription:
-        return self._live.subscribe(on_ready, rule, tracer)
+    def subscribe(
+        self, on_ready: Callable[[], None], rule: str = "", tracer: str = "", near_miss: bool = False
+    ) -> Subscription:
+        if not near_miss:
+            return self._live.subscribe(on_ready, rule, tracer)
+        with self._lock:
+            found = {one.name: one for one in self._enabled()}.get(rule)
+            return self._near_misses.subscribe(on_ready, found, rule)
+
+    def _apply_again(self) -> None:
+        """Put the same rules in force once more, with what stands beside them."""
+        with self._lock:
+            if not self._stopping:
+                self._enforcement.apply(self._enabled())

@@ -38,6 +38,8 @@ class Enforcement:
         self._responders = responders
         self._generation = 0
         self._applied: dict[str, tuple[Program | None, tuple[Judge, ...]]] = {}
+        self.beside: Callable[[Collection[Rule]], list[Judge]] = lambda rules: []
+        """Gives judges that are no rules, to stand beside those of the rules."""
         self.judges: Mapping[str, Judge] = {}
         """By rule."""
         self.plans: Mapping[str, plan.Plan] = {}
@@ -55,8 +57,10 @@ class Enforcement:
             if judge.tracer in by_tracer:
                 by_tracer[judge.tracer].append(judge)
         self.judges = judges
+        beside = self.beside(rules)
         for tracer, listed in by_tracer.items():
-            self._put_in_force(tracer, tuple(listed) or (self._pass_all(tracer),))
+            more = [judge for judge in beside if judge.tracer == tracer]
+            self._put_in_force(tracer, (*(listed or (self._pass_all(tracer),)), *more))
         self._applied = {tracer: applied for tracer, applied in self._applied.items() if tracer in by_tracer}
         self._tracing.begin()
 

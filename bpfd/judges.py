@@ -37,6 +37,8 @@ class Judge:
     counter: window.Counter | None = None
     key: Callable[[Event], Hashable] | None = None
     followers: tuple[Follower, ...] = ()
+    is_rule: bool = True
+    """False: it only looks for somebody, and `deliver` alone is told."""
     matched: int = 0
     """How often it fired."""
     batch: list[Event] = field(default_factory=list)
@@ -110,6 +112,8 @@ def hand_over(judges: Iterable[Judge], publish: Deliver) -> None:
         if not events:
             continue
         judge.deliver(events)
+        if not judge.is_rule:
+            continue
         publish(events)
         for follower in judge.followers:
             completed = follower.feed(judge.rule, events)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from bpfd.event import Event
+
+
+class Owner(Protocol):
+    """Who keeps clients."""
+
+    def forget(self, client: Client) -> None: ...
 
 
 class Client:
     """One client's queue. The event thread puts, the API's thread takes; the lock is held for an append or a swap."""
 
-    def __init__(self, owner: Live, limit: int, on_ready: Callable[[], None], rule: str, tracer: str) -> None:
+    def __init__(self, owner: Owner, limit: int, on_ready: Callable[[], None], rule: str, tracer: str) -> None:
         self._owner, self._limit, self._on_ready = owner, limit, on_ready
         self._rule, self._tracer = rule, tracer
         self._lock = threading.Lock()
@@ -41,6 +48,10 @@ class Client:
             events, self._events = self._events, deque()
             lost, self._lost = self._lost, 0
         return list(events), lost
+
+    def missed(self, event: Event) -> str:
+        """Nothing: what matched missed no clause."""
+        return ""
 
     def close(self) -> None:
         self._owner.forget(self)

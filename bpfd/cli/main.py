@@ -16,8 +16,8 @@ from bpfd.event import printable
 _COMMANDS = (create, daemon, ls, rm, trace, tracers, actions, mute, status, version, check, why, run_, explain)
 
 _LONG_FLAGS = frozenset(
-    "command config container count csv debug for grpc-addr help json observe pid replace rule rules-dir strict "
-    "tracer where why".split()
+    "command config container count csv debug for grpc-addr help json near-miss observe pid replace rule rules-dir "
+    "strict tracer where why".split()
 )
 
 

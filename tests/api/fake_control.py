@@ -11,7 +11,7 @@ from dataclasses import replace
 import tomli
 
 from bpfd.control import ActionStatus, DeadLetter, RuleExplanation, RuleStatus, Status, TracerStatus, Trial
-from bpfd.errors import MuteNotFoundError, RuleExistsError, RuleNotFoundError
+from bpfd.errors import MuteNotFoundError, RuleError, RuleExistsError, RuleNotFoundError
 from bpfd.event import Container, Event
 from bpfd.ledger import Entry
 from bpfd.mutes import Mute
@@ -75,6 +75,9 @@ class FakeSubscription:
             self._queue.clear()
             self._lost = 0
         return events, lost
+
+    def missed(self, event: Event) -> str:
+        return f'command is "{event.command}x"'
 
     def close(self) -> None:
         self._control.subscriptions.discard(self)
@@ -197,8 +200,12 @@ class FakeControl:
             "0.1.0", "box", "6.1", 1_700_000_000 * 10**9, (TRACER,), {"trace.lost": 5}, ("rules/x.toml: bad",)
         )
 
-    def subscribe(self, on_ready: Callable[[], None], rule: str = "", tracer: str = "") -> FakeSubscription:
+    def subscribe(
+        self, on_ready: Callable[[], None], rule: str = "", tracer: str = "", near_miss: bool = False
+    ) -> FakeSubscription:
         self._fail()
+        if near_miss and rule not in self.rules:
+            raise RuleError([f"{rule}: no rule of that name; see bpfd ls"])
         subscription = FakeSubscription(self, on_ready, rule, tracer, self.queue_size)
         self.subscriptions.add(subscription)
         return subscription

@@ -230,6 +230,25 @@ def test_trace_follows_one_rule_or_tracer(bpfd: Bpfd, control: FakeControl) -> N
     assert (subscription.rule, subscription.tracer) == ("r", "t")
 
 
+def test_trace_of_near_misses_says_which_clause_failed(bpfd: Bpfd, control: FakeControl, tmp_path: Path) -> None:
+    bpfd("create", write(tmp_path / "a.toml", RULE))
+    missed = 'command is "catx"'
+    for flags in (["--json"], []):
+        process = bpfd.start("trace", "--near-miss", "shadow", *flags, "--grpc-addr", bpfd.address)
+        wait_until_ready(process, "following")
+        control.publish(EVENT)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if flags:
+            assert json.loads(line) == {**json.loads(EVENT.to_json()), "missed": missed}
+        else:
+            assert line.endswith(f"  missed: {missed}\n")
+        process.terminate()
+        process.wait(10)
+    assert bpfd("trace", "--near-miss", "nope", code=1) == "nope: no rule of that name; see bpfd ls\n"
+    assert "leave out --rule" in bpfd("trace", "--near-miss", "shadow", "--rule", "x", code=2)
+
+
 def test_trace_says_on_stderr_how_many_events_were_lost(bpfd: Bpfd, control: FakeControl) -> None:
     process = bpfd.start("trace", "--json", "--grpc-addr", bpfd.address)
     wait_until_ready(process, "following")
