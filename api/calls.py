@@ -82,11 +82,7 @@ class Calls:
 
     def later(self, method: Callable[[], None]) -> None:
         """Run a method that nobody waits for."""
-        try:
-            future = self._question_pool.submit(method)
-        except RuntimeError:  # the threads are given back already
-            method()
-            return
+        future = self._question_pool.submit(method)
         self._questions.add(future)
         future.add_done_callback(self._questions.discard)
 

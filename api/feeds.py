@@ -123,7 +123,10 @@ class Feeds:
             yield feed
         finally:
             self._open.discard(feed)
-            self._calls.later(feed.close)
+            if self._ended:
+                feed.close()  # the daemon stops, and has nothing to put in force again
+            else:
+                self._calls.later(feed.close)
 
     def end(self) -> None:
         """End every feed, now and later ones."""

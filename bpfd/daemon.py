@@ -314,6 +314,7 @@ class Daemon:
 
     def _apply_again(self) -> None:
         """Put the same rules in force once more, with what stands beside them."""
+        if self._stopping:
+            return  # whoever asks is not to wait for the lock
         with self._lock:
-            if not self._stopping:
-                self._enforcement.apply(self._enabled())
+            self._enforcement.apply(self._enabled())

@@ -67,7 +67,6 @@ def test_what_nobody_follows_any_longer_is_dropped_in_the_kernel_again(shared: R
     assert passed() >= 50
     shared.end_followers()
     until(lambda: passed() == 0, lambda: "it still passes")
-    assert shared.json("status")["counters"]["tracer.open.lost"] == 0
     shared.bpfd("rm", "quiet")
 
 
