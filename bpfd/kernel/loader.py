@@ -11,11 +11,13 @@ What the compiler and the verifier say goes to standard error.
 from __future__ import annotations
 
 import array
+import base64
 import ctypes
 import json
 import os
 import signal
 import socket
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000
 PR_SET_PDEATHSIG = 1
 STEPS = (b"bpfd_emit", b"bpfd_numbers", b"bpfd_text", b"bpfd_late")
 """In the order of the BPFD_STEP_ numbers in filter.h."""
+LOAD_64, PSEUDO_MAP_FD = 0x18, 1
+"""The opcode of an instruction of two halves that loads 64 bits, and what says that they are a map's address."""
 PROBE_TABLES = (
     "tracepoint_fds",
     "raw_tracepoint_fds",
@@ -49,7 +53,7 @@ def main() -> None:
         with peer.makefile("r", encoding="utf-8") as lines:
             job = json.loads(lines.readline())
         see_tracefs(libc)
-        answer, fds = load(job)
+        answer, fds = (compile_only(job), []) if job["compile"] else load(job)
         peer.sendall(json.dumps(answer).encode() + b"\n")
         for at in range(0, len(fds), FDS_A_MESSAGE):
             part = array.array("i", fds[at : at + FDS_A_MESSAGE])
@@ -91,6 +95,34 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         "links": len(links),
     }
     return answer, [entry["fd"] for entry in maps] + list(programs.values()) + links
+
+
+def compile_only(job: dict[str, Any]) -> dict[str, Any]:
+    """Compile `job["text"]` and load nothing: the maps and the instructions, which name a map by its place."""
+    os.environ["BCC_KERNEL_SOURCE"] = job["headers"]
+    bcc = import_bcc()
+
+    class Module(bcc.BPF):  # type: ignore[misc, name-defined]  # bcc has no types
+        def _trace_autoload(self) -> None:
+            """Attach nothing."""
+
+    bpf = Module(text=job["text"], cflags=job["cflags"])
+    maps = describe_maps(bcc, bpf)
+    place_of = {entry["fd"]: number for number, entry in enumerate(maps)}
+    functions = {name.decode(): instructions(bpf, name, place_of) for name in function_names(bpf)}
+    return {"maps": maps, "functions": functions}
+
+
+def instructions(bpf: Any, name: bytes, place_of: dict[int, int]) -> str:
+    """A function's instructions, 8 bytes each, in base64. Those that load a map's address have its place for its fd."""
+    library = sys.modules["bcc"].libbcc.lib
+    size = library.bpf_function_size(bpf.module, name)
+    code = bytearray(ctypes.string_at(library.bpf_function_start(bpf.module, name), size))
+    for at in range(0, len(code), 8):
+        if code[at] == LOAD_64 and code[at + 1] >> 4 == PSEUDO_MAP_FD:
+            (fd,) = struct.unpack_from("=i", code, at + 4)
+            struct.pack_into("=i", code, at + 4, place_of[fd])
+    return base64.b64encode(code).decode()
 
 
 def function_names(bpf: Any) -> list[bytes]:
@@ -140,6 +172,7 @@ def describe_maps(bcc: Any, bpf: Any) -> list[dict[str, Any]]:
                 "key_size": library.bpf_table_key_size_id(module, number),
                 "value_size": library.bpf_table_leaf_size_id(module, number),
                 "max_entries": library.bpf_table_max_entries_id(module, number),
+                "flags": library.bpf_table_flags_id(module, number),
             }
         )
     return entries

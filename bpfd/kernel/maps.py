@@ -25,7 +25,9 @@ bpf_map_type, include/uapi/linux/bpf.h)."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _MapAttr(ctypes.Structure):
+class MapAttr(ctypes.Structure):
+    """For commands on one entry of a map."""
+
     _fields_ = [
         ("fd", ctypes.c_uint32),
         ("key", ctypes.c_uint64),
@@ -134,7 +136,7 @@ class Map:
     def _call(
         self, command: int, key: ctypes.Array[ctypes.c_char] | None, value: ctypes.Array[ctypes.c_char] | None
     ) -> None:
-        attributes = _MapAttr(self.fd, ctypes.addressof(key) if key else 0, ctypes.addressof(value) if value else 0, 0)
+        attributes = MapAttr(self.fd, ctypes.addressof(key) if key else 0, ctypes.addressof(value) if value else 0, 0)
         bpf(command, attributes)
 
 
@@ -191,7 +193,9 @@ def program_info(fd: int) -> ProgramInfo:
     return info
 
 
-class _CreateAttr(ctypes.Structure):
+class CreateAttr(ctypes.Structure):
+    """For BPF_MAP_CREATE."""
+
     _fields_ = [
         ("type", ctypes.c_uint32),
         ("key_size", ctypes.c_uint32),
@@ -209,7 +213,7 @@ def create_pages(pages: list[bytes], page_bytes: int) -> int:
 
     Raises OSError, ENOMEM among them.
     """
-    attributes = _CreateAttr(MAP_ARRAY, 4, page_bytes, len(pages), F_MMAPABLE | F_INNER_MAP, 0, 0, b"bpfd_pages")
+    attributes = CreateAttr(MAP_ARRAY, 4, page_bytes, len(pages), F_MMAPABLE | F_INNER_MAP, 0, 0, b"bpfd_pages")
     fd = bpf(MAP_CREATE, attributes)
     try:
         with mmap.mmap(fd, len(pages) * page_bytes) as view:

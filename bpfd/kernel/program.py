@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import mmap
 import os
-import re
-import selectors
-import socket
 import struct
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bpfd.errors import LoadError
-from bpfd.kernel import loader, probes, source, uprobes
+from bpfd.kernel import child, probes, source, uprobes
+from bpfd.kernel.child import close_all
+from bpfd.kernel.compiled import SELF, Kept, from_answer, key_of
 from bpfd.kernel.follow import Follower, followed
 from bpfd.kernel.image import PAGE_BYTES
+from bpfd.kernel.install import CannotInstallError, install
 from bpfd.kernel.maps import Map, create_pages, possible_cpus, program_info
 from bpfd.kernel.ring import Ring
 from bpfd.plugin import Field
 
-LOAD_TIMEOUT_S = 60.0
-_TOO_SLOW = "it was not loaded in time; is the machine short of memory (150 MB) or processors?"
-ANSWER_BYTES = 4 << 20
-"""The most that is read of what a child says; it runs as root too, but its text comes from compilers and plugins."""
+log = logging.getLogger(__name__)
+
 FIRST = struct.pack("=I", 0)
 """The key of the only entry."""
 COUNTS_BYTES = 64
@@ -154,35 +149,12 @@ class Program:
 
 
 def load(spec: Spec, build: Build) -> Program:
-    """Compile, load and attach `spec` in a child, and take over its descriptors.
+    """Compile `spec` in a child unless it was compiled before, put it into the kernel and attach it. Any thread.
 
-    Blocks for half a second or more; any thread.
-
+    Blocks for a second or two where there is something to compile, else for the verifier: tenths of a second.
     Raises `LoadError` with the tracer's name and all that the compiler or verifier said.
     """
-    job = _job(spec, build)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        child = subprocess.Popen(
-            [sys.executable, "-I", loader.__file__, str(theirs.fileno()), str(os.getpid())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        theirs.close()
-        started = time.monotonic()
-        try:
-            said, answer, fds = _converse(child, ours, json.dumps(job).encode() + b"\n")
-        finally:
-            child.kill()
-            child.wait()
-            if child.stdout:
-                child.stdout.close()
-    if answer is None:
-        close_all(fds)
-        late = time.monotonic() - started >= LOAD_TIMEOUT_S
-        raise LoadError(f'tracer "{spec.name}": {_TOO_SLOW if late else _cause(said, child.returncode)}')
+    answer, fds = _install_compiled(spec, build) or _load_in_child(spec, build)
     try:
         loaded = Program(spec.name, answer, fds)
     except (OSError, KeyError, ValueError) as error:
@@ -198,13 +170,34 @@ def load(spec: Spec, build: Build) -> Program:
     return loaded
 
 
-def _job(spec: Spec, build: Build) -> dict[str, Any]:
+def _install_compiled(spec: Spec, build: Build) -> tuple[Mapping[str, Any], list[int]] | None:
+    """What `install` gives, or None where bcc must do it: it knows more kinds of maps and probes, and says in the words
+    of the source what the verifier refuses. Raises `LoadError` for what the compiler refuses."""
+    job = _job(spec, build, SELF)
+    kept, key = Kept(build.headers.parent), key_of(job)
+    compiled = kept.read(key)
+    try:
+        if compiled is None:
+            answer, _ = child.ask(spec.name, {**job, "compile": True})
+            compiled = from_answer(answer)
+            kept.write(key, compiled)
+        return install(compiled, job["kind"], build.self_pid)
+    except (OSError, CannotInstallError) as error:
+        log.debug("tracer %s: bcc loads it: %s", spec.name, error)
+        return None
+
+
+def _load_in_child(spec: Spec, build: Build) -> tuple[Mapping[str, Any], list[int]]:
+    return child.ask(spec.name, {**_job(spec, build, build.self_pid), "compile": False})
+
+
+def _job(spec: Spec, build: Build, self_pid: int) -> dict[str, Any]:
     kind = probes.kind_of(spec.name, spec.probes)
     has = probes.available(spec.name, spec.probes)
     what = followed(spec.name, spec.probes)
     text = source.program_text(spec.program, spec.fields)
     defines: dict[str, object] = {
-        "BPFD_SELF": build.self_pid,
+        "BPFD_SELF": self_pid,
         "BPFD_CPUS": possible_cpus(),
         "BPFD_RING_PAGES": spec.ring_bytes // mmap.PAGESIZE,
     }
@@ -221,71 +214,5 @@ def _job(spec: Spec, build: Build) -> dict[str, Any]:
     return {"text": text, "kind": kind, "headers": str(build.headers), "cflags": [*cflags, "-Wno-unused-function"]}
 
 
-def _converse(child: subprocess.Popen[bytes], peer: socket.socket, job: bytes) -> tuple[bytes, Any, list[int]]:
-    """Send the job; gather what the child prints, and its answer with the descriptors, until both streams end."""
-    peer.settimeout(LOAD_TIMEOUT_S)
-    with contextlib.suppress(OSError):
-        peer.sendall(job)
-    said, replied, fds = bytearray(), bytearray(), list[int]()
-    deadline = time.monotonic() + LOAD_TIMEOUT_S
-    assert child.stdout is not None
-    with selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ, said)
-        selector.register(peer, selectors.EVENT_READ, replied)
-        while selector.get_map() and time.monotonic() < deadline:
-            for key, _ in selector.select(deadline - time.monotonic()):
-                if key.fileobj is peer:
-                    part, received = _receive(peer)
-                    fds += received
-                else:
-                    part = os.read(key.fd, 65536)
-                if not part:
-                    selector.unregister(key.fileobj)
-                elif len(key.data) < ANSWER_BYTES:
-                    key.data.extend(part)
-    line, newline, _ = bytes(replied).partition(b"\n")
-    answer = json.loads(line) if newline else None
-    if answer is not None and len(fds) != len(answer["maps"]) + len(answer["programs"]) + answer["links"]:
-        answer = None
-    return bytes(said), answer, fds
-
-
-def _receive(peer: socket.socket) -> tuple[bytes, list[int]]:
-    try:
-        part, fds, _, _ = socket.recv_fds(peer, 65536, loader.FDS_A_MESSAGE, socket.MSG_CMSG_CLOEXEC)
-    except ConnectionError:
-        return b"", []
-    return part, fds
-
-
-def _cause(said: bytes, status: int | None) -> str:
-    """What matters of a failed load: the compiler's errors or the verifier's last words, without Python's traceback."""
-    text = said.decode(errors="replace").strip()
-    before, _, traceback = text.partition("Traceback (most recent call last):")
-    last = traceback.strip().split("\n")[-1]
-    parts = [part for part in (_last_lines(before.strip()), last) if part]
-    if not parts:
-        return f"the loader ended with status {status} and said nothing; is there memory enough (150 MB)?"
-    return "\n".join(parts)
-
-
-def _last_lines(text: str, most: int = 40) -> str:
-    """The verifier's log ends with what it refused; before that it may have thousands of lines."""
-    lines = (
-        [line for line in text.split("\n") if not re.match(r"(; |\d+: \(|\s*$)", line)]
-        if len(text) > 20000
-        else text.split("\n")
-    )
-    if len(lines) <= most:
-        return "\n".join(lines)
-    return f"({len(lines) - most} lines left out)\n" + "\n".join(lines[-most:])
-
-
 def _whole_pages(size: int) -> int:
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-
-
-def close_all(fds: list[int]) -> None:
-    for fd in fds:
-        with contextlib.suppress(OSError):
-            os.close(fd)

@@ -7,23 +7,16 @@ closed (create_local_trace_uprobe, kernel/trace/trace_uprobe.c).
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
-import platform
 import struct
 from pathlib import Path
 
 from bpfd.errors import LoadError
+from bpfd.kernel import perf
 from bpfd.kernel.elf import find_function
 from bpfd.kernel.probes import USER_KINDS
 
-SYS_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 PMU = Path("/sys/bus/event_source/devices/uprobe")
-FD_CLOEXEC = 8
-SET_BPF, ENABLE = 0x40042408, 0x2400
-"""PERF_EVENT_IOC_SET_BPF and _ENABLE (include/uapi/linux/perf_event.h)."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def attach(program_fd: int, file_fd: int, offset: int, at_return: bool) -> int:
@@ -33,22 +26,8 @@ def attach(program_fd: int, file_fd: int, offset: int, at_return: bool) -> int:
     """
     path = ctypes.create_string_buffer(f"/proc/self/fd/{file_fd}".encode())
     kind, is_return = int((PMU / "type").read_text()), 1 if at_return else 0
-    attributes = struct.pack("=IIQ40xQQ40x", kind, 112, is_return, ctypes.addressof(path), offset)
-    fd = int(
-        _libc.syscall(
-            SYS_PERF_EVENT_OPEN[platform.machine()], ctypes.c_char_p(attributes), -1, 0, -1, ctypes.c_ulong(FD_CLOEXEC)
-        )
-    )
-    if fd < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    try:
-        fcntl.ioctl(fd, SET_BPF, program_fd)
-        fcntl.ioctl(fd, ENABLE, 0)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+    attributes = struct.pack("=IIQ40xQQ40x", kind, perf.ATTRIBUTES_BYTES, is_return, ctypes.addressof(path), offset)
+    return perf.attach(program_fd, attributes)
 
 
 def function_of(probe: str) -> str:

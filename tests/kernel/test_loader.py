@@ -19,7 +19,7 @@ import pytest
 
 from bpfd.counters import Counters
 from bpfd.errors import LoadError
-from bpfd.kernel import loader, program
+from bpfd.kernel import child, loader, program
 from bpfd.kernel.maps import possible_cpus
 from bpfd.kernel.program import Build, Spec
 from bpfd.pipeline import Clock, Pipeline
@@ -233,7 +233,7 @@ def test_a_loader_that_hangs_with_what_it_already_handed_over_is_ended(
         time.sleep(600)
     """
     child_that(monkeypatch, tmp_path, code)
-    monkeypatch.setattr(program, "LOAD_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(child, "LOAD_TIMEOUT_S", 1.0)
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(LoadError, match='tracer "mine": it was not loaded in time'):
         program.load(written(tmp_path, PROBE.format(body="  return 0;")), build)
