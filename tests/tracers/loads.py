@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bpfd.tracers.chargen import PRINTABLE, WIDTH
-from tests.tracers import test_bpf, test_mount
+from tests.tracers import test_bpf, test_mount, test_tcpdrop
 from tests.tracers.network import run
 from tests.tracers.ring import SQPOLL, Ring
 from tests.tracers.terminal import PROMPT, Shell
@@ -234,6 +234,18 @@ say([port, client.getsockname()[1]])
     return [Told(ran.pid, {**ends, "family": "AF_INET"})]
 
 
+def tcpdrop(folder: Path) -> list[Told]:
+    """It belongs to no process: the address, which nothing else has, tells whose it is."""
+    address = test_tcpdrop.ipv4()
+    code = """
+listener, port = listening(family, address, 8080)
+send(5555, 8080, SYN | FIN)
+"""
+    run(test_tcpdrop.PACKETS + code, address)
+    ends = {"saddr": address, "sport": "5555", "daddr": address, "dport": "8080"}
+    return [Told(0, {**ends, "state": "LISTEN", "flags": "SYN|FIN", "reason": "TCP_FLAGS"})]
+
+
 def unlink(folder: Path) -> list[Told]:
     (folder / "gone").mkdir()
     pid = python("import os; os.rmdir('./gone')")
@@ -271,6 +283,7 @@ LOADS: Mapping[str, Load] = {
     "setuid": setuid,
     "tcpaccept": tcpaccept,
     "tcpconnect": tcpconnect,
+    "tcpdrop": tcpdrop,
     "unlink": unlink,
     "syscall:connect": connect,
     "tracepoint:sched:sched_process_exit": ended,
