@@ -92,6 +92,7 @@ _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 
 _FEATURES = (
     ("PIDFS", "struct pid {", "u64 ino;"),
+    ("MOUNT_IDS", "struct mount {", "u64 mnt_id_unique;"),
     ("GROUP_DEAD", "struct trace_event_raw_sched_process_exit {", "bool group_dead;"),
     ("DROP_REASON", "enum skb_drop_reason {", "SKB_DROP_REASON_NOT_SPECIFIED"),
     ("SKB_CONSUMED", "enum skb_drop_reason {", "SKB_CONSUMED"),

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from bpfd.errors import LoadError
+from bpfd.event import HOST
 from bpfd.kernel import child, probes, source, uprobes
 from bpfd.kernel.child import close_all
 from bpfd.kernel.compiled import SELF, Kept, from_answer, key_of
 from bpfd.kernel.follow import Follower, followed
-from bpfd.kernel.image import PAGE_BYTES
+from bpfd.kernel.image import PAGE_BYTES, scope_number
 from bpfd.kernel.install import CannotInstallError, install
 from bpfd.kernel.maps import Map, create_pages, possible_cpus, program_info
 from bpfd.kernel.ring import Ring
@@ -199,6 +200,7 @@ def _job(spec: Spec, build: Build, self_pid: int) -> dict[str, Any]:
     defines: dict[str, object] = {
         "BPFD_SELF": self_pid,
         "BPFD_CPUS": possible_cpus(),
+        "BPFD_SCOPE_HOST": scope_number(HOST.runtime),
         "BPFD_RING_PAGES": spec.ring_bytes // mmap.PAGESIZE,
     }
     defines.update({f"BPFD_HAS_{name}": 1 for name in has})
