@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
 import socket
 import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bpfd.kernel import headers, image, program
@@ -16,7 +17,9 @@ from bpfd.kernel.program import Build, Program, Spec
 from bpfd.plugin import BPFTracer
 from bpfd.rules import plan
 from bpfd.rules.model import All, Condition, Test
+from bpfd.tracers.bashreadline import BashreadlineTracer
 from bpfd.tracers.bind import BindTracer
+from bpfd.tracers.dockeropenbreakout import DockerOpenBreakoutTracer
 from bpfd.tracers.exec import ExecTracer
 from bpfd.tracers.listen import ListenTracer
 from bpfd.tracers.open import OpenTracer
@@ -101,6 +104,23 @@ def refusals() -> int:
     return CALLS
 
 
+def lines() -> int:
+    """What is typed into a bash with a terminal of its own."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(["bash", "--norc", "-i"], stdin=theirs, stdout=theirs, stderr=theirs) as shell:
+        os.close(theirs)
+        for _ in range(CALLS):
+            os.write(ours, b":\n")
+            os.read(ours, 4096)
+        os.write(ours, b"exit\n")
+        with suppress(OSError):  # EIO: the shell is gone
+            while os.read(ours, 4096):
+                pass
+        shell.wait()
+    os.close(ours)
+    return CALLS
+
+
 LOADS: tuple[tuple[type[BPFTracer], Load], ...] = (
     (OpenTracer, opens),
     (ExecTracer, execs),
@@ -110,6 +130,8 @@ LOADS: tuple[tuple[type[BPFTracer], Load], ...] = (
     (TcpConnectTracer, connections),
     *CALL_LOADS,
     (TcpDropTracer, refusals),
+    (BashreadlineTracer, lines),
+    (DockerOpenBreakoutTracer, opens),  # of the host: what every one of its opens pays
 )
 """Each tracer with calls that it traces."""
 
