@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from bpfd.containers.cgroups import find_hierarchy
 from bpfd.tracers.chargen import PRINTABLE, WIDTH
 from tests.tracers import test_bpf, test_mount, test_tcpdrop
 from tests.tracers.network import run
@@ -64,6 +65,32 @@ def bpf(folder: Path) -> list[Told]:
         Told(pid, {"operation": "BPF_PROG_LOAD", "attach_type": "BPF_CGROUP_INET_EGRESS", "instructions": "2"}),
         Told(pid, {"operation": "BPF_PROG_GET_NEXT_ID", "id": "7"}),
     ]
+
+
+def breakout(folder: Path) -> list[Told]:
+    """A process that is in a cgroup of which nobody has heard, and in a mount namespace, has a descriptor of another."""
+    made, shown = folder / "made", folder / "shown"
+    made.mkdir()
+    shown.mkdir()
+    group = find_hierarchy().mount / f"bpfd-breakout-{os.getpid()}"
+    group.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", made], check=True)
+    try:
+        (made / "inner").mkdir()
+        (made / "inner" / "file").write_text("")
+        subprocess.run(["mount", "--bind", made / "inner", shown], check=True)
+        leaked = os.open(shown, os.O_RDONLY | os.O_DIRECTORY)
+        name = f"/proc/self/fd/{leaked}/file"
+        words = ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec unshare -m sh -c "read line < {name}; true"']
+        process = subprocess.Popen(words, pass_fds=[leaked])
+        process.wait()
+        os.close(leaked)
+    finally:
+        subprocess.run(["umount", shown], check=False)
+        subprocess.run(["umount", made], check=False)
+        group.rmdir()
+    data = {"filename": name, "path": f"{shown}/file", "origin": "/inner/file", "reason": "other-namespace"}
+    return [Told(process.pid, data)]
 
 
 def execs(folder: Path) -> list[Told]:
@@ -269,6 +296,7 @@ LOADS: Mapping[str, Load] = {
     "bashreadline": bashreadline,
     "bind": bind,
     "bpf": bpf,
+    "dockeropenbreakout": breakout,
     "exec": execs,
     "iouring": iouring,
     "listen": listen,
