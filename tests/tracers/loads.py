@@ -68,7 +68,7 @@ def bpf(folder: Path) -> list[Told]:
 
 
 def breakout(folder: Path) -> list[Told]:
-    """A process that is in a cgroup of which nobody has heard, and in a mount namespace, has a descriptor of another."""
+    """A process in a cgroup of which nobody has heard, in a mount namespace of its own, has a descriptor of another."""
     made, shown = folder / "made", folder / "shown"
     made.mkdir()
     shown.mkdir()
