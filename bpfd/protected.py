@@ -26,8 +26,10 @@ class Protected:
     def __init__(self, more: Iterable[str] = ()) -> None:
         """`more` are programs, by name or absolute path, and containers, as `container:NAME` or `container:ID`."""
         named = frozenset(more)
-        self._containers = frozenset(name.removeprefix(CONTAINER) for name in named if name.startswith(CONTAINER))
-        self._programs = PROGRAMS | {name for name in named if not name.startswith(CONTAINER)}
+        self.containers = frozenset(name.removeprefix(CONTAINER) for name in named if name.startswith(CONTAINER))
+        """Names and ids."""
+        self.programs = PROGRAMS | {name for name in named if not name.startswith(CONTAINER)}
+        """Names and absolute paths."""
 
     def refuse(self, event: Event, acts_on: Literal["process", "container"]) -> None:
         """Raise `RefusedError` if what acted, or the container that it is in, is protected."""
@@ -35,11 +37,11 @@ class Protected:
         if acts_on == "container":
             refuse_own_container(event.container.id)
         else:
-            refuse_program(event.pid, self._programs)
+            refuse_program(event.pid, self.programs)
 
     def _refuse_container(self, container: Container) -> None:
         for name in (container.id, container.id[:12], container.name):
-            if name and name in self._containers:
+            if name and name in self.containers:
                 raise RefusedError(f"container {printable(name)}: it is protected")
 
 

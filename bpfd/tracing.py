@@ -57,6 +57,7 @@ class Tracing:
         self._users = Users()
         self._running: dict[str, Running] = {}
         self._failed: dict[str, str] = {}
+        self._spared: Collection[tuple[int, int]] = ()
         self._build: Build | None = None
         self._container_of: Lookup = _no_container
         self._known_cgroups: Callable[[], Mapping[int, str]] = dict
@@ -76,6 +77,23 @@ class Tracing:
         """
         self._build, self._container_of, self._container_by_id = build, container_of, container_by_id
         self._known_cgroups = known
+
+    def spare(self, keys: Collection[tuple[int, int]]) -> None:
+        """Tell every program, and those that are loaded later, what it never sends a signal to: see `Program.spare`.
+
+        Waits while tracers are loaded.
+        """
+        with self._lock:
+            self._spared = keys
+            for name, running in self._running.items():
+                if running.program is not None:
+                    self._tell_spared(name, running.program)
+
+    def _tell_spared(self, name: str, loaded: Program) -> None:
+        try:
+            loaded.spare(self._spared)
+        except OSError as error:
+            log.error('tracer "%s": not all that is protected has room in the kernel: %s', name, error.strerror)
 
     def set_scope(self, cgroup: int, runtime: str | None) -> None:
         """Tell every program the runtime of a cgroup; None: the cgroup is gone. Event thread; a few system calls."""
@@ -157,6 +175,7 @@ class Tracing:
         loaded = program.load(spec, self._build)
         for cgroup, runtime in self._known_cgroups().items():
             loaded.set_scope(cgroup, scope_number(runtime))
+        self._tell_spared(tracer.name, loaded)
         tracer.loaded(loaded.maps)
         decode = make_decoder(tracer, self._container_of, self._users, self._clock, self._host)
         source = Source(tracer.name, loaded.ring, self._pipeline.taker(tracer.name, decode))

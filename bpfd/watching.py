@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -18,7 +18,9 @@ from bpfd.kernel import headers, program
 from bpfd.kernel.program import Build, Program
 from bpfd.pipeline import Clock, Pipeline, Source
 from bpfd.plugin import AnyTracer
+from bpfd.protected import Protected
 from bpfd.settings import Settings
+from bpfd.sparing import Sparing, has_name
 from bpfd.tracing import Tracing
 
 
@@ -69,10 +71,20 @@ class Watching:
         index.scan()
         self.tracing.prepare(build, index.lookup, index.by_id, index.known)
         index.on_scope = self.tracing.set_scope
+        sparing = Sparing(Protected(self._settings.protected), self.tracing.spare, self._cgroups_named)
+        sparing.refresh()
+        sparing.start()
+        self._closing.callback(sparing.stop)
         with ThreadPoolExecutor(1, thread_name_prefix="bpfd-load") as pool:
             watcher = pool.submit(program.load, watch.SPEC, build)
             self.tracing.want(wanted)
             self._follow(watcher.result(), index, hierarchy.hierarchy_id)
+
+    def _cgroups_named(self, names: Set[str]) -> set[int]:
+        """The cgroups of containers that go by one of `names`."""
+        if self.index is None or not names:
+            return set()
+        return self.index.cgroups_where(lambda container: has_name(container, names))
 
     def narrow_to(self, container_id: str) -> None:
         """Tell the kernel that all other containers are the host, so that a rule for containers leaves them out there.

@@ -82,6 +82,11 @@ class ContainerIndex:
                 if cgroup_id not in self._late and cgroup_id not in self._unclaimed
             }
 
+    def cgroups_where(self, wanted: Callable[[Container], bool]) -> set[int]:
+        """The cgroups of containers that are `wanted`. Any thread."""
+        with self._lock:
+            return {cgroup_id for cgroup_id, container in self._named.items() if wanted(container)}
+
     def ids(self) -> frozenset[str]:
         """The ids of all containers that have a cgroup now. Any thread."""
         with self._lock:

@@ -469,13 +469,14 @@ static __always_inline void bpfd_identify_current(struct bpfd_event *e) {
   bpfd_read(e->bpfd_parent, parent->comm);
 }
 
-/* What the kernel never sends a signal to: programs by the file they run, processes by their number (device 0). */
+/* What the kernel never sends a signal to: programs by the file they run, processes by their number (device 0), what
+ * is in a cgroup by its number (device ~0). */
 struct bpfd_protected_key {
   u64 device, number;
 };
 BPF_F_TABLE("hash", struct bpfd_protected_key, u32, bpfd_protected, 1024, BPF_F_NO_PREALLOC);
 
-static __always_inline bool bpfd_is_protected(struct task_struct *task) {
+static __always_inline bool bpfd_is_protected(struct task_struct *task, u64 cgroup) {
   struct bpfd_protected_key key = {0, task->tgid};
   struct mm_struct *mm = task->mm;
   if (task->tgid == 1 || !mm || bpfd_protected.lookup(&key))
@@ -485,6 +486,10 @@ static __always_inline bool bpfd_is_protected(struct task_struct *task) {
     return true;
   key.device = file->f_inode->i_sb->s_dev;
   key.number = file->f_inode->i_ino;
+  if (bpfd_protected.lookup(&key))
+    return true;
+  key.device = ~0ULL;
+  key.number = cgroup;
   return bpfd_protected.lookup(&key) != 0;
 }
 
@@ -500,7 +505,7 @@ static __always_inline u16 bpfd_send(struct bpfd_event *e, struct bpfd_head *hea
     signal = 19;
   if (e->bpfd_candidates & head->kill)
     signal = 9;
-  if (!signal || bpfd_is_protected(bpf_get_current_task_btf()) || bpf_send_signal(signal))
+  if (!signal || bpfd_is_protected(bpf_get_current_task_btf(), e->bpfd_cgroup_id) || bpf_send_signal(signal))
     return 0;
   return signal;
 }

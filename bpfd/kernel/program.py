@@ -7,7 +7,7 @@ import logging
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Program:
         self.name = name
         self._fds = fds
         self.maps: dict[str, Map] = {}
+        self._spared: set[bytes] = set()
         for entry, fd in zip(answer["maps"], fds, strict=False):
             self.maps[entry["name"]] = Map(
                 fd, entry["name"], entry["type"], entry["key_size"], entry["value_size"], entry["max_entries"]
@@ -119,11 +120,19 @@ class Program:
         finally:
             os.close(fd)
 
-    def protect(self, device: int, number: int) -> None:
-        """Never send a signal to what runs the file `number` on `device` (as the kernel counts devices), or, with
-        device 0, to the process `number`. Raises OSError when the table is full (1,024).
+    def spare(self, keys: Collection[tuple[int, int]]) -> None:
+        """Never send a signal to these, and to nobody else that was spared before: what runs the file of a number on a
+        device (as the kernel counts devices), or with device 0 the process of that number, or with device 2^64-1 what
+        is in the cgroup of that number. Raises OSError when the table is full (1,024); the first of `keys` are in it.
         """
-        self.maps["bpfd_protected"].write(struct.pack("=QQ", device, number), struct.pack("=I", 1))
+        table, wanted = self.maps["bpfd_protected"], [struct.pack("=QQ", *key) for key in keys]
+        for key in self._spared - set(wanted):
+            table.delete(key)
+        self._spared &= set(wanted)
+        for key in wanted:
+            if key not in self._spared:
+                table.write(key, struct.pack("=I", 1))
+                self._spared.add(key)
 
     def set_scope(self, cgroup: int, scope: int) -> None:
         """Say which runtime a cgroup belongs to, by image.py's number. A full table only means that Python judges."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bpfd import sparing
 from bpfd.api.address import parse_address
 from bpfd.api.client import connect
+from bpfd.containers.cgroups import find_hierarchy
+from tests.containers.cgroup_dirs import own_cgroup
 from tests.daemon.running import RunningDaemon, until
 
 PROCESSES = 1000
@@ -118,3 +124,61 @@ def test_a_thousand_changes_of_the_rules_lose_no_open_of_a_watched_file(
     until(lambda: daemon.rule("always")["matched"] >= made, lambda: (made, daemon.rule("always")))
     assert daemon.rule("always")["matched"] == made
     assert daemon.tracer("open")["lost"] == 0
+
+
+def reads(program: Path | str, forbidden: Path, **options: Any) -> int:
+    """The status of a program that reads the file."""
+    return subprocess.run([str(program), str(forbidden)], capture_output=True, **options).returncode
+
+
+def copied(path: Path) -> Path:
+    """A program of its own that does what cat does: another file, so no hard link."""
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(shutil.which("cat") or "", path)
+    return path
+
+
+def test_what_is_protected_lives_and_what_is_not_dies(daemon: RunningDaemon, forbidden: Path, tmp_path: Path) -> None:
+    """Programs by path and by name, those of container runtimes, and the daemon's ancestors: this test is one."""
+    by_path, by_name = copied(tmp_path / "keeper"), copied(tmp_path / "bin" / "guarded")
+    runtime, other = copied(tmp_path / "bin" / "conmon"), copied(tmp_path / "bin" / "other")
+    daemon.environment["PATH"] = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    daemon.write_rule("guard", KILL.format(path=forbidden).split("[excludeEvents")[0])
+    daemon.start(config=f'protected = ["{by_path}", "guarded"]\n')
+    assert [reads(program, forbidden) for program in (by_path, by_name, runtime)] == [0, 0, 0]
+    assert [reads(program, forbidden) for program in (other, "cat", "head")] == [-9, -9, -9]
+    assert forbidden.read_text() == "secret\n"
+    until(lambda: daemon.rule("guard")["matched"] >= 7, lambda: daemon.rule("guard"))
+    assert daemon.process is not None
+    assert daemon.process.poll() is None
+
+
+def test_a_protected_program_that_is_replaced_is_protected_soon(
+    daemon: RunningDaemon, forbidden: Path, tmp_path: Path
+) -> None:
+    keeper = copied(tmp_path / "keeper")
+    daemon.write_rule("guard", KILL.format(path=forbidden))
+    daemon.start(config=f'protected = ["{keeper}"]\n')
+    assert reads(keeper, forbidden) == 0
+    new = copied(tmp_path / "new")
+    new.rename(keeper)
+    until(lambda: reads(keeper, forbidden) == 0, lambda: "it is killed", 2 * sparing.REFRESH_S + 5)
+    gone = copied(tmp_path / "gone")
+    assert reads(gone, forbidden) == -9
+
+
+def test_a_protected_container_lives(daemon: RunningDaemon, forbidden: Path) -> None:
+    """As Docker names its cgroups."""
+    saved, lost = "5a" * 32, "1c" * 32
+    with own_cgroup(find_hierarchy().mount) as own:
+        groups = [own / "docker" / container for container in (saved, lost)]
+        for group in groups:
+            group.mkdir(parents=True)
+        daemon.write_rule("guard", KILL.format(path=forbidden))
+        daemon.start(config=f'protected = ["container:{saved}"]\n')
+
+        def reads_in(group: Path) -> int:
+            command = f'echo $$ > "{group}/cgroup.procs" && exec cat "{forbidden}"'
+            return subprocess.run(["sh", "-c", command], capture_output=True).returncode
+
+        assert [reads_in(group) for group in groups] == [0, -9]
