@@ -162,7 +162,7 @@ class LiveTraceResponse(_message.Message):
     def __init__(self, lost: _Optional[int] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., missed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("time", "host", "rule", "tracer", "pid", "tgid", "tid", "ppid", "uid", "gid", "command", "return_value", "container_id", "container_runtime", "container", "data", "data_order")
+    __slots__ = ("time", "host", "rule", "tracer", "pid", "tgid", "tid", "ppid", "uid", "gid", "command", "return_value", "container_id", "container_runtime", "container", "data", "ns_pid", "data_order")
     class DataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -186,6 +186,7 @@ class Event(_message.Message):
     CONTAINER_RUNTIME_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    NS_PID_FIELD_NUMBER: _ClassVar[int]
     DATA_ORDER_FIELD_NUMBER: _ClassVar[int]
     time: int
     host: str
@@ -203,8 +204,9 @@ class Event(_message.Message):
     container_runtime: str
     container: Container
     data: _containers.ScalarMap[str, str]
+    ns_pid: int
     data_order: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, time: _Optional[int] = ..., host: _Optional[str] = ..., rule: _Optional[str] = ..., tracer: _Optional[str] = ..., pid: _Optional[int] = ..., tgid: _Optional[int] = ..., tid: _Optional[int] = ..., ppid: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., command: _Optional[str] = ..., return_value: _Optional[int] = ..., container_id: _Optional[str] = ..., container_runtime: _Optional[str] = ..., container: _Optional[_Union[Container, _Mapping]] = ..., data: _Optional[_Mapping[str, str]] = ..., data_order: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, time: _Optional[int] = ..., host: _Optional[str] = ..., rule: _Optional[str] = ..., tracer: _Optional[str] = ..., pid: _Optional[int] = ..., tgid: _Optional[int] = ..., tid: _Optional[int] = ..., ppid: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., command: _Optional[str] = ..., return_value: _Optional[int] = ..., container_id: _Optional[str] = ..., container_runtime: _Optional[str] = ..., container: _Optional[_Union[Container, _Mapping]] = ..., data: _Optional[_Mapping[str, str]] = ..., ns_pid: _Optional[int] = ..., data_order: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Container(_message.Message):
     __slots__ = ("name", "image", "labels")

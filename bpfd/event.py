@@ -69,6 +69,8 @@ class Event(NamedTuple):
     """The process is the first of its container."""
     inode: int = 0
     """The process's number in pidfs, never given twice (Linux 6.9); 0: not known."""
+    ns_pid: int = 0
+    """The process as its own pid namespace numbers it, the innermost that it is in; 0: not known."""
 
     @property
     def tgid(self) -> int:
@@ -86,6 +88,7 @@ class Event(NamedTuple):
             "pid": self.pid,
             "tgid": self.pid,
             "tid": self.tid,
+            "nsPid": self.ns_pid,
             "ppid": self.ppid,
             "uid": self.uid,
             "gid": self.gid,

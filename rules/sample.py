@@ -14,7 +14,7 @@ from bpfd.rules.model import RUNTIMES
 from bpfd.rules.nearest import hint, quoted
 
 _CONTAINER = {"containerID": "id", "containerRuntime": "runtime", "containerName": "name", "containerImage": "image"}
-_OTHER_NAMES = {"tgid": "pid", "returnValue": "return_value", "containerInit": "container_init"}
+_OTHER_NAMES = {"tgid": "pid", "returnValue": "return_value", "containerInit": "container_init", "nsPid": "ns_pid"}
 _NESTED = ("data", "container")
 _IGNORED = ("rule", "tracer", "severity", "tags", "output", "start")
 """Keys of an event's JSON that no rule looks at."""

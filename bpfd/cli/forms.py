@@ -24,6 +24,7 @@ CSV_OWN = (
     "command",
     "pid",
     "tid",
+    "nsPid",
     "ppid",
     "uid",
     "user",

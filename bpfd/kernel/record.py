@@ -199,6 +199,7 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, user_of: Users, 
                 _decode(record[begin : begin + ancestors_length]) if ancestors_length else "",
                 ns_pid == 1 and container.id != "",
                 inode,
+                ns_pid,
             ),
         )
         return event, (generation, candidates)

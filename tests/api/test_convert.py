@@ -29,6 +29,7 @@ def events(
         ppid=u32,
         uid=u32,
         gid=u32,
+        ns_pid=u32,
         command=text,
         return_value=s64,
         data=st.dictionaries(text, text, max_size=3),

@@ -52,6 +52,7 @@ def test_reading_a_secret_is_told_on_stdout_by_trace_and_to_a_client_of_the_seed
         "pid": cat.pid,
         "tgid": cat.pid,
         "tid": cat.pid,
+        "nsPid": cat.pid,
         "ppid": os.getpid(),
         "uid": uid,
         "gid": uid,

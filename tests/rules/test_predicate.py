@@ -143,13 +143,15 @@ def test_a_tree_means_what_logic_says(condition: Condition) -> None:
 
 def test_every_own_field_can_be_read_and_is_in_the_events_json_or_known_of_its_process() -> None:
     shown = EVENT.as_dict()
-    process = ("user", "parent", "ancestors", "duration", "containerInit")
+    process = ("user", "parent", "ancestors", "duration", "containerInit", "nsPid")
     for field in fields.OWN:
         text = fields.value(EVENT, field.name)
         if field.name in ("containerName", "containerImage"):
             assert text == shown["container"][field.name.removeprefix("container").lower()]
         elif field.name in process:
-            assert text == str(getattr(EVENT, field.name.replace("containerInit", "container_init")))
+            assert text == str(
+                getattr(EVENT, {"containerInit": "container_init", "nsPid": "ns_pid"}.get(field.name, field.name))
+            )
         else:
             assert text == str(shown[field.name])
 

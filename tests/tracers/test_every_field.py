@@ -133,6 +133,7 @@ def test_every_field_of_every_event_is_seen_with_a_right_value(
         "pid": str(init),
         "tgid": str(init),
         "tid": str(init),
+        "nsPid": "1",
         "ppid": str(shell.ppid),
         "uid": "65534",
         "gid": "65534",
