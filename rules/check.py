@@ -59,8 +59,12 @@ MOST_STEPS = 16
 MOST_TESTS = 1000
 
 
-def rule(table: Table, known: Known, problems: Problems, default_name: str = "") -> Rule:
-    """Check `table` and make it a rule. What is wrong goes into `problems`, all of it; the rule then means nothing."""
+def rule(
+    table: Table, known: Known, problems: Problems, default_name: str = "", source: str = "", text: str = ""
+) -> Rule:
+    """Check `table`, the TOML of a `text` from `source`, and make it a rule. What is wrong goes into `problems`, all of
+    it; the rule then means nothing.
+    """
     for key in table:
         if key not in KEYS:
             problems.add((key,), f"is no key of a rule; {hint(key, KEYS, 'keys')}")
@@ -79,6 +83,8 @@ def rule(table: Table, known: Known, problems: Problems, default_name: str = "")
         condition=condition_tree,
         runtimes=runtimes,
         filters=written,
+        source=source,
+        text=text,
         severity=_choice(table, "severity", SEVERITIES, "notice", problems),
         tags=values.strings(table["tags"], ("tags",), problems, 'tags = ["network"]') if "tags" in table else (),
         description=_line(table, "description", problems),

@@ -23,19 +23,26 @@ class Definitions:
 
     def merged(self, other: Definitions) -> Definitions:
         """Both; `other` wins where both have a name."""
+        if not (self and other):
+            return self or other
         return Definitions({**self.macros, **other.macros}, {**self.lists, **other.lists})
 
     def __bool__(self) -> bool:
         return bool(self.macros or self.lists)
 
 
+_NONE = Definitions()
+
+
 def is_library(table: Mapping[str, object]) -> bool:
     """Whether a file holds macros and lists only, and no rule."""
-    return bool(table) and all(key in (*KEYS, "description") for key in table) and any(key in table for key in KEYS)
+    return any(key in table for key in KEYS) and all(key in (*KEYS, "description") for key in table)
 
 
 def read(table: Mapping[str, object], problems: Problems) -> Definitions:
     """The `[macros]` and `[lists]` of a file's table. What is wrong goes into `problems`."""
+    if not any(key in table for key in KEYS):
+        return _NONE
     macros = {}
     for name, text in _named(table, "macros", problems).items():
         if not isinstance(text, str):

@@ -12,7 +12,7 @@ from bpfd.event import printable
 from bpfd.rules import definitions
 from bpfd.rules.context import Known
 from bpfd.rules.definitions import Definitions
-from bpfd.rules.load import parse_rule, read, read_file, reason, rule_of, unknown_steps
+from bpfd.rules.load import Document, parse_rule, read, read_file, reason, rule_of, unknown_steps
 from bpfd.rules.model import Rule, Sequence
 from bpfd.rules.problems import Problems, TooManyProblems
 
@@ -45,6 +45,8 @@ class _File:
     rule_problems: tuple[str, ...] = ()
     known: Definitions | None = None
     """What `rule` and `rule_problems` were made with; None: not made yet."""
+    document: Document | None = None
+    """Its TOML, until the first rule is made of it."""
     last: Rule | None = None
     """The rule when the file was good last."""
 
@@ -68,13 +70,14 @@ class Directory:
         `is_being_written`, is taken as it was before. Raises `RuleError` if the directory can't be read.
         """
         files: dict[str, _File] = {}
-        for path in _files(self._path):
-            before = self._files.get(str(path))
-            found: _File | None = _read(path, before)
-            if found is not before and is_being_written(os.path.realpath(path)):
+        real = os.path.realpath(self._path)
+        for entry in _files(self._path):
+            before = self._files.get(entry.path)
+            found: _File | None = _read(entry.path, before)
+            if found is not before and is_being_written(_real_path(entry, real)):
                 found = before
             if found is not None:
-                files[str(path)] = found
+                files[entry.path] = found
                 found.last = before.last if before is not None else None
         self._files = files
         shared, problems = _shared_definitions(files)
@@ -93,10 +96,11 @@ class Directory:
     def _rules(self, problems: dict[str, tuple[str, ...]]) -> dict[str, Rule]:
         """The good rules by name. Adds to `problems`."""
         rules: dict[str, Rule] = {}
+        known = replace(self._known, definitions=self._definitions)
         for path, file in self._files.items():
             if path in problems or file.is_library:
                 continue
-            self._make_rule(path, file)
+            self._make_rule(path, file, known)
             if file.rule_problems:
                 problems[path] = file.rule_problems
             elif file.rule is not None and file.rule.name in rules:
@@ -112,13 +116,13 @@ class Directory:
             self._files[rule.source].last = rule
         return rules
 
-    def _make_rule(self, path: str, file: _File) -> None:
+    def _make_rule(self, path: str, file: _File, known: Known) -> None:
         if file.known is self._definitions and not file.rule_problems:
             return  # what was wrong may be right by now: the kernel has another tracepoint, say
-        known = replace(self._known, definitions=self._definitions)
+        document, file.document = file.document or read(file.content, path), None
         file.known, file.rule_problems = self._definitions, ()
         try:
-            file.rule = rule_of(read(file.content, path), known, Path(path).name.removesuffix(".toml"))
+            file.rule = rule_of(document, known, os.path.basename(path).removesuffix(".toml"))
         except RuleError as error:
             file.rule_problems = error.problems
 
@@ -155,18 +159,23 @@ def is_rule_file(name: str) -> bool:
     return name.endswith(".toml") and not name.startswith((".", "#"))
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path) -> list[os.DirEntry[str]]:
     try:
-        names = sorted(os.listdir(path))
+        with os.scandir(path) as entries:
+            return sorted((entry for entry in entries if is_rule_file(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         shown = printable(str(path))
         raise RuleError(
             [f"{shown}: the rules directory cannot be read: {reason(error)}; make it, or name another"]
         ) from None
-    return [path / name for name in names if is_rule_file(name)]
 
 
-def _read(path: Path, before: _File | None) -> _File:
+def _real_path(entry: os.DirEntry[str], folder: str) -> str:
+    """Where the file really is; `folder` is where its directory is."""
+    return os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(folder, entry.name)
+
+
+def _read(path: str, before: _File | None) -> _File:
     """The file now; `before` itself if it is unchanged."""
     last = before.definitions if before is not None else Definitions()
     try:
@@ -175,19 +184,19 @@ def _read(path: Path, before: _File | None) -> _File:
         return _File(problems=error.problems, definitions=last)
     if before is not None and before.content == content and (content or not before.problems):
         return before
-    source = str(path)
     try:
-        document = read(content, source)
+        document = read(content, path)
     except RuleError as error:
         return _File(content, error.problems, definitions=last)
-    problems = Problems(source)
+    problems = Problems(path)
     try:
         own = definitions.read(document.table, problems)
     except TooManyProblems:
         pass
     if problems:
         return _File(content, problems.lines(document.text), definitions=last)
-    return _File(content, is_library=definitions.is_library(document.table), definitions=own)
+    is_library = definitions.is_library(document.table)
+    return _File(content, is_library=is_library, definitions=own, document=None if is_library else document)
 
 
 def _shared_definitions(files: Mapping[str, _File]) -> tuple[Definitions, dict[str, tuple[str, ...]]]:

@@ -38,6 +38,7 @@ OWN: tuple[Field, ...] = (
     Field("containerImage", "the container's image, once the runtime told it", length=4096, example="nginx:1.27"),
 )
 
+_OWN = {field.name: field for field in OWN}
 SHARED = ("parent", "ancestors", "duration")
 """Own fields that a tracer may have in its data as well."""
 
@@ -94,7 +95,7 @@ def value(event: Event, name: str) -> str | None:
 def table(tracer_fields: Iterable[Field]) -> dict[str, Field]:
     """Every field that a rule of the tracer may name. An own field wins over a tracer's of the same name."""
     fields = {field.name: field for field in tracer_fields}
-    fields.update((field.name, field) for field in OWN)
+    fields.update(_OWN)
     return fields
 
 

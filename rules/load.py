@@ -51,14 +51,15 @@ def rule_of(document: Document, known: Known, default_name: str = "") -> Rule:
         own = definitions.read(document.table, problems)
         if definitions.is_library(document.table):
             problems.add((), "holds macros and lists only, and no rule; put it into the rules directory")
-        known = replace(known, definitions=known.definitions.merged(own))
-        rule = check.rule(document.table, known, problems, default_name)
+        if own:
+            known = replace(known, definitions=known.definitions.merged(own))
+        rule = check.rule(document.table, known, problems, default_name, document.source, document.text)
     except TooManyProblems:
         raise RuleError(problems.lines(document.text)) from None
     if problems:
         raise RuleError(problems.lines(document.text))
     warnings = problems.warnings(document.text)
-    return replace(rule, source=document.source, text=document.text, warnings=warnings)
+    return replace(rule, warnings=warnings) if warnings else rule
 
 
 def unknown_steps(rule: Rule, names: Collection[str]) -> tuple[str, ...]:
@@ -79,30 +80,29 @@ def read(text: bytes | str, source: str) -> Document:
     return Document(source, decoded, _table(decoded, source))
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: str | Path) -> bytes:
     """The bytes of a rule file; never waits on a pipe or device, never reads more than `LARGEST`.
 
     Raises `RuleError`.
     """
-    shown = printable(str(path))
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        raise RuleError([f"{shown}: cannot be read: {reason(error)}"]) from None
+        raise RuleError([f"{printable(str(path))}: cannot be read: {reason(error)}"]) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise RuleError([f"{shown}: is no regular file; put a file with a rule here or remove it"])
+            raise RuleError([f"{printable(str(path))}: is no regular file; put a file with a rule here or remove it"])
         parts = []
         left = LARGEST + 1
         while left and (part := os.read(descriptor, left)):
             parts.append(part)
             left -= len(part)
     except OSError as error:
-        raise RuleError([f"{shown}: cannot be read: {reason(error)}"]) from None
+        raise RuleError([f"{printable(str(path))}: cannot be read: {reason(error)}"]) from None
     finally:
         os.close(descriptor)
     if not left:
-        raise RuleError([f"{shown}: is too large; {_LARGEST_TEXT}"])
+        raise RuleError([f"{printable(str(path))}: is too large; {_LARGEST_TEXT}"])
     return b"".join(parts)
 
 

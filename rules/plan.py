@@ -148,7 +148,7 @@ def _numbers(groups: Groups, known: Mapping[str, Field], inexact: dict[int, str]
 def _scope(groups: Groups) -> dict[str, int]:
     scope = dict.fromkeys(RUNTIMES, 0)
     for number, group in enumerate(groups):
-        for product in group:
-            for runtime in product.runtimes & scope.keys():
+        for runtimes in {product.runtimes for product in group}:
+            for runtime in runtimes & scope.keys():
                 scope[runtime] |= 1 << number
     return scope

@@ -33,7 +33,9 @@ TABLES = st.dictionaries(KEYS, VALUES, max_size=8)
 EVENT = Event(1, "open", 10, 11, 5, 1000, 0, "cat", 0, {"path": "/x", "size": "no number"})
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(TABLES, st.booleans())
 def test_any_table_is_a_rule_that_can_be_judged_and_explained_or_problems(
     known: Known, table: dict[str, object], with_tracer: bool
