@@ -15,9 +15,9 @@ from bpfd.rules.text_patterns import Literal
 
 AUTOMATA = 16
 """How many automata a tracer's plan may have: BPFD_TEXTS in filter.h."""
-STEPS = 400_000
+STEPS = 700_000
 """What all of a tracer's patterns may take to be made automata of, in steps of `Budget`: less than a second."""
-TRY_STEPS = 60_000
+TRY_STEPS = 260_000
 """What one union of automata may take."""
 _WITHOUT_END = 1 << 40
 """Steps for plain patterns, which are bounded by their number."""
@@ -95,7 +95,7 @@ def _apart(
 
 
 def _refuse_what_does_not_fit(searched: Sequence[Searched], same: Same, budget: Budget) -> None:
-    """Raises `Unfit` with the less important half, or quarter …, if they are too many for one automaton."""
+    """Raises `Unfit` with the less important of them if they are too many for one automaton."""
     fitting, why = len(searched), ""
     while fitting:
         try:
@@ -103,7 +103,7 @@ def _refuse_what_does_not_fit(searched: Sequence[Searched], same: Same, budget: 
             break
         except (TooLarge, TooDear) as error:
             why = _TOO_MANY.format(error)
-            fitting //= 2
+            fitting //= 4
     if fitting < len(searched):
         raise Unfit([one.search for one in searched[fitting:]], why)
 
@@ -119,7 +119,10 @@ def _literals(patterns: Sequence[Pattern], same: Same) -> Automaton:
 
 def _union(patterns: Sequence[Pattern], searched: Sequence[Searched], same: Same, budget: Budget) -> Automaton:
     parts = [*union.parts_of(patterns), *(union.part_of(one.machine, one.mark) for one in searched)]
-    return union.build(parts, Budget(TRY_STEPS, budget if searched else None), same)
+    if not searched:
+        return union.build(parts, Budget(TRY_STEPS), same)
+    # What is tried in vain leaves half of the budget for less.
+    return union.build(parts, Budget(min(TRY_STEPS, budget.left // 2), budget), same)
 
 
 def _symbols(patterns: Iterable[Pattern]) -> int:

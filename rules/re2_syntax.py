@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from bpfd.rules.expression import (
@@ -59,6 +60,8 @@ _POSIX: Mapping[str, Ranges] = {
 _CONTROL = {"a": 7, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11}
 _REPEAT = re.compile(r"\{(0|[1-9][0-9]{0,3})(,(0|[1-9][0-9]{0,3})?)?\}")
 _COUNTED = re.compile(r"\{[0-9]+(,[0-9]*)?\}")
+_PLAIN = re.compile(r"[^\\.+*?()|\[\]{}^$]+(?![*+?{])")
+"""Characters that are themselves; not one that is repeated."""
 _GROUP = re.compile(r"\?P?<\w+>")
 _FLAGS = re.compile(r"\?([imsU]*)(-[imsU]+)?([:)])")
 _OCTAL = re.compile(r"[0-7]{1,3}")
@@ -125,6 +128,9 @@ class _Parser:
     def _sequence(self, depth: int) -> Expression:
         parts: list[Expression] = []
         while not self.at_end and self._peek() not in "|)":
+            if not self._flags.ignore_case and (run := self._take_match(_PLAIN)):
+                parts += map(_plain, run[0])
+                continue
             item = self._item(depth)
             if item is not None:
                 parts.append(self._repeated(item))
@@ -300,6 +306,11 @@ class _Parser:
             if any(low <= ord(letter) <= high for low, high in more):
                 more.append((kin, kin))
         return merged(more)
+
+
+@lru_cache(maxsize=256)
+def _plain(character: str) -> Chars:
+    return Chars(_single(ord(character)))
 
 
 def _single(code: int) -> Ranges:

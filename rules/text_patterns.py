@@ -47,7 +47,7 @@ def parts(test: Test) -> list[Literal | Search]:
 
 def _literal(text: str, at_begin: bool, at_end: bool, ignore_case: bool) -> Literal:
     if not text and not (at_begin and at_end):
-        at_end = True  # It is in every text, and so at every end.
+        at_begin, at_end = False, True  # It is in every text, and so at every end.
     folded = fold(text) if ignore_case else text
     return Literal(folded.encode(), at_begin, at_end, ignore_case and folded.upper() != folded)
 
@@ -121,12 +121,13 @@ def _in_order(part: Expression) -> Iterator[Expression]:
 
 def _character(part: Chars) -> tuple[str, bool] | None:
     """The one character that it is, and whether in either case."""
-    codes = [code for low, high in part.ranges for code in range(low, min(high, low + 1) + 1)]
-    if len(codes) == 1 and codes[0] not in _SURROGATES:
-        return chr(codes[0]), False
-    if len(codes) == 2 and max(codes) < 128 and chr(codes[0]).lower() == chr(codes[1]) != chr(codes[0]):
-        return chr(codes[1]), True
-    return None
+    ranges = part.ranges
+    if not 1 <= len(ranges) <= 2 or any(low != high for low, high in ranges):
+        return None
+    first, last = chr(ranges[0][0]), chr(ranges[-1][0])
+    if first == last:
+        return None if ranges[0][0] in _SURROGATES else (first, False)
+    return (last, True) if last.isascii() and first.lower() == last else None
 
 
 def _of_run(run: list[tuple[str, bool]]) -> tuple[Literal, ...]:

@@ -20,6 +20,8 @@ from bpfd.rules.products import describe
 from bpfd.rules.searches import Search
 from bpfd.rules.text_patterns import Literal, least_length
 
+MOST_SEARCHES = 256
+"""How many patterns of a walk may have an automaton of their own."""
 SPACE = ((0, ord(" ")),)
 _UNSETTLED = ((b"//", False), (b"/./", False), (b"/../", False), (b"/.", True), (b"/..", True), (b"/", True))
 """What a name has that Python writes in another way: text, and whether only at the end."""
@@ -116,6 +118,8 @@ class _Walk:
     inexact: dict[int, str]
     unfit: dict[Literal | Search, str] = field(default_factory=dict)
     """What the kernel can't look for, and why."""
+    needed: dict[Literal | Search, tuple[Literal, ...] | None] = field(default_factory=dict)
+    """Texts of which one must be there for that to match."""
 
     def plan(self) -> TextPlan:
         """Raises `TooLarge`."""
@@ -158,11 +162,14 @@ class _Walk:
         machines: dict[Search, ByteDfa] = {}
         for clause in asked:
             for part in clause.parts:
-                if isinstance(part, Search) and part not in machines and part not in self.unfit:
-                    try:
-                        machines[part] = searches.automaton(part, self.room.budget)
-                    except (Unsupported, TooDear) as error:
-                        self.unfit[part] = str(error)
+                if not isinstance(part, Search) or part in machines or part in self.unfit:
+                    continue
+                try:
+                    if len(machines) >= MOST_SEARCHES:
+                        raise TooDear(f"the field has more than {MOST_SEARCHES} patterns that are more than plain text")
+                    machines[part] = searches.automaton(part, self.room.budget)
+                except (Unsupported, TooDear) as error:
+                    self.unfit[part] = str(error)
         return machines
 
     def _marks(self, asked: Iterable[_Asked]) -> tuple[Marks, int]:
@@ -190,11 +197,16 @@ class _Walk:
             if part not in self.unfit:
                 wanted.append(part)
                 continue
-            needed = text_patterns.required(part) if isinstance(part, Search) else None
+            needed = self._needed(part)
             if needed is None or any(literal in self.unfit for literal in needed):
                 return None
             wanted += needed
         return wanted
+
+    def _needed(self, part: Literal | Search) -> tuple[Literal, ...] | None:
+        if part not in self.needed:
+            self.needed[part] = text_patterns.required(part) if isinstance(part, Search) else None
+        return self.needed[part]
 
     def _patterns(self, marks: Marks) -> list[Pattern]:
         patterns = [

@@ -98,6 +98,8 @@ class _Walker:
     rows: list[list[int]] = field(default_factory=list)
     home_ways: list[dict[int, int]] = field(default_factory=list)
     """For each class, where it leads the parts that are at home and do not stay there."""
+    kinds: list[int] = field(default_factory=list)
+    """For each class, a number that it shares with those that lead alike from home."""
     ways: dict[tuple[int, int], Mapping[int, int]] = field(default_factory=dict)
     """For parts and their states, where common classes lead that do not lead where the home's do."""
     start: int = 0
@@ -110,14 +112,27 @@ class _Walker:
                     self.home_ways[common][number] = target
         self._number({}, False)
         self.start = self._number({number: part.start for number, part in enumerate(self.parts)}, False)
+        kinds: dict[frozenset[tuple[int, int]], int] = {}
+        self.kinds = [kinds.setdefault(frozenset(ways.items()), len(kinds)) for ways in self.home_ways]
         root = [self._number(ways) for ways in self.home_ways]
         at = 0
         while at < len(self.states):
-            row = root.copy()
-            for common, moved in self._moves(self.states[at][0]).items():
-                row[common] = self._number({**self.home_ways[common], **moved})
-            self.rows.append(row)
+            self.rows.append(self._row(root, self.states[at][0]))
             at += 1
+
+    def _row(self, root: Sequence[int], away: Away) -> list[int]:
+        """Where each class leads from a state; `root` is the row where all parts are at home."""
+        row = list(root)
+        moves = self._moves(away)
+        self.budget.spend(1 + len(moves) // 4)
+        reached: dict[tuple[int, tuple[tuple[int, int], ...]], int] = {}
+        for common, moved in moves.items():
+            key = (self.kinds[common], tuple(moved.items()))
+            number = reached.get(key)
+            if number is None:
+                number = reached[key] = self._number({**self.home_ways[common], **moved})
+            row[common] = number
+        return row
 
     def _moves(self, away: Away) -> dict[int, dict[int, int]]:
         """For each class that leads elsewhere than from home, which parts it leads where."""

@@ -182,6 +182,18 @@ def test_rules_that_share_bits_lose_nothing(
     judged(opens, witness, rules, files)
 
 
+NEVER = model.Test("path", "contains", tuple(f"never-{number:04d}-{number * 7919 % 9973}" for number in range(500)))
+
+
+@settings(SETTINGS, max_examples=25)
+@given(st.lists(texts | globs | regexes, min_size=1, max_size=4), st.lists(raw_names, min_size=1, max_size=5))
+def test_a_text_that_is_walked_by_several_automata_loses_nothing_and_passes_nothing_too_many(
+    opens: Bench, witness: Bench, others: list[Condition], files: list[bytes]
+) -> None:
+    several = All((model.Test("path", "prefix", ("/",)), model.Test("path", "glob", ("*[ab]?*",)), *others))
+    judged(opens, witness, [Any((NEVER, others[0])), *others, several], files)
+
+
 def test_a_text_longer_than_the_kernel_walks_is_left_to_python(opens: Bench, folder: Path) -> None:
     rule = model.Test("filename", "suffix", ("/wanted",))
     for length in (WALK - 10, WALK - 2, WALK - 1, WALK, WALK + 1, 3000, 4095):

@@ -344,3 +344,85 @@ def test_ancestors_are_gathered_only_where_a_rule_asks_for_them() -> None:
     asking = Any((model.Test("name", "is", ("a",)), Not(model.Test("ancestors", "contains", ("sshd",)))))
     assert planning.make([asking], FIELDS).wants_ancestors
     assert not planning.make([model.Test("parent", "is", ("sshd",))], FIELDS).wants_ancestors
+
+
+PEOPLE_WRITE = (
+    "/home/*/.ssh/id_* /root/.ssh/* */.aws/credentials */.kube/config /etc/cron.*/* /var/spool/cron/* /proc/[0-9]*/mem "
+    "/proc/*/environ /dev/shm/*.so */.git/config */.docker/config.json /etc/ssl/private/*.key */.env */id_rsa* /tmp/.* "
+    "/sys/fs/cgroup/*/release_agent /run/containerd/*.sock */wp-config.php /lib*/systemd/system/*.service "
+    "/usr/lib/modules/*/kernel/*.ko"
+).split()
+AND_SEARCH_FOR = (
+    r"^/(usr/)?(local/)?s?bin/[^/]+$ ^/dev/(sd[a-z]\d*|nvme\d+n\d+(p\d+)?)$ \.(bash|zsh|python|mysql)_history$ "
+    r"(?i)(passwd|shadow|secret) ^/(tmp|var/tmp|dev/shm)/.*\.(sh|py|pl|so)$ /\.(ssh|gnupg|aws)/ "
+    r"^/proc/(self|\d+)/(maps|mem|root|fd) ^/etc/(passwd|shadow|sudoers(\.d/.*)?)$"
+).split()
+
+
+def test_thirty_patterns_that_people_write_are_one_automaton_that_decides_all_of_them() -> None:
+    rules: list[Condition] = [model.Test("name", "glob", (pattern,)) for pattern in PEOPLE_WRITE]
+    rules += [model.Test("name", "regex", (pattern,)) for pattern in AND_SEARCH_FOR]
+    rules += [model.Test("name", "suffix", (".CONF",), ignore_case=True)]
+    plan = planning.make(rules, FIELDS)
+    assert not plan.inexact
+    [walk] = plan.texts["name"]
+    assert len(walk.automata) == 1
+    assert walk.automata[0].states <= 4096
+    for text, expected in (
+        (b"/home/anna/.ssh/id_rsa", {0, 13, 25}),
+        (b"/tmp/.x/My.conf", {14, 28}),
+        (b"/usr/bin/\xff", {20}),
+        (b"/nothing/here", set()),
+    ):
+        assert {bit for bit in range(64) if walk.automata[0].walk(text).wanted >> bit & 1} == expected
+
+
+def test_all_clauses_on_one_field_are_judged() -> None:
+    rule = All(
+        (
+            model.Test("name", "prefix", ("a",)),
+            model.Test("name", "suffix", ("b",)),
+            model.Test("name", "regex", ("^.{3,5}$",)),
+            Not(model.Test("name", "glob", ("*?A*",))),
+        )
+    )
+    plan = planning.make([rule], FIELDS)
+    assert plan.exact_bits == {0: 1}
+    assert len(plan.texts["name"]) == 3
+
+
+MANY = model.Test("name", "contains", tuple(f"never-{number:04d}-{number * 7919 % 9973}" for number in range(500)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(texts | globs | regexes, min_size=1, max_size=4),
+    st.lists(events(), min_size=1, max_size=4),
+    st.sampled_from([0, 11]),
+)
+def test_beside_many_plain_texts_other_patterns_have_automata_of_their_own_as_far_as_there_is_room(
+    rules: list[Condition], given: list[tuple[Event, dict[str, bytes], dict[str, int]]], others: int
+) -> None:
+    more = tuple(Field(f"other{number}", "a text that no rule asks for") for number in range(others))
+    plan = planning.make([MANY, *rules], FIELDS + more)
+    judged(plan, [MANY, *rules], given)
+    automata = sum(len(walk.automata) for walks in plan.texts.values() for walk in walks)
+    assert automata <= 16 - others
+
+
+@pytest.mark.parametrize(("others", "why"), [(8, ""), (11, "there is room for no other")])
+def test_without_room_for_another_automaton_the_kernel_does_not_decide(others: int, why: str) -> None:
+    more = tuple(Field(f"other{number}", "a text that no rule asks for") for number in range(others))
+    plan = planning.make([MANY, model.Test("name", "glob", ("a*b?c",))], FIELDS + more)
+    assert why in plan.inexact.get(1, "")
+    assert (1 in plan.exact_bits) == (not why)
+    twice = All((model.Test("name", "prefix", ("a",)), model.Test("name", "suffix", ("b",))))
+    assert ("another clause on name" in planning.make([twice], FIELDS + more).inexact.get(0, "")) == bool(why)
+
+
+def test_rules_that_must_be_alone_get_their_patterns_before_others() -> None:
+    greedy = [model.Test("name", "glob", (f"*a{number}*b{number}*",)) for number in range(40)]
+    mine = model.Test("name", "glob", ("/srv/*/secret?",))
+    plan = planning.make([*greedy, mine], FIELDS, alone=[40])
+    assert len(plan.inexact) > 30
+    assert 40 in plan.exact_bits
