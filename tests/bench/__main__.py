@@ -8,13 +8,14 @@ import platform
 import sys
 from pathlib import Path
 
-from tests.bench import daemon_cost, kernel_cost, tracer_cost
+from tests.bench import alert_cost, daemon_cost, kernel_cost, tracer_cost
 from tests.bench.table import Section, Table
 
 SECTIONS: dict[str, Section] = {
     "tracers": tracer_cost.measure,
     "kernel": kernel_cost.measure,
     "daemon": daemon_cost.measure,
+    "alerts": alert_cost.measure,
 }
 
 
