@@ -70,14 +70,15 @@ class Directory:
         `is_being_written`, is taken as it was before. Raises `RuleError` if the directory can't be read.
         """
         files: dict[str, _File] = {}
-        real = os.path.realpath(self._path)
+        real, shown = os.path.realpath(self._path), "" if self._path == Path() else str(self._path)
         for entry in _files(self._path):
-            before = self._files.get(entry.path)
-            found: _File | None = _read(entry.path, before)
+            path = os.path.join(shown, entry.name)
+            before = self._files.get(path)
+            found: _File | None = _read(path, before)
             if found is not before and is_being_written(_real_path(entry, real)):
                 found = before
             if found is not None:
-                files[entry.path] = found
+                files[path] = found
                 found.last = before.last if before is not None else None
         self._files = files
         shared, problems = _shared_definitions(files)
