@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -351,13 +352,12 @@ def test_events_of_the_moment_in_which_the_program_is_loaded_are_whole(build: Bu
     busy = subprocess.Popen([sys.executable, "-c", code], cwd=folder)
     try:
         bench = Bench(OpenTracer, build)
-        try:
-            events = [event for event, _, _ in bench.records() if event.pid == busy.pid]
-        finally:
-            bench.close()
+        time.sleep(0.1)
     finally:
-        busy.kill()
+        busy.kill()  # before the ring is read: it would never be empty
         busy.wait()
+    events = [event for event, _, _ in bench.records() if event.pid == busy.pid]
+    bench.close()
     opened = [event for event in events if event.data["filename"] == "file"]
     assert len(opened) > 100
     assert {(event.data["path"], event.data["flags"]) for event in opened} == {
