@@ -71,8 +71,10 @@ types: setup-test
 
 unit: setup-test
 	echo "Testing: first what needs the machine for itself, then the rest side by side"
-	$(BIN)/pytest -q -m serial
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m 'not serial'
+	status=0
+	$(BIN)/pytest -q -m serial || status=$$?
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m 'not serial' || status=$$?
+	exit $$status
 
 bench: setup-test
 	$(call install,auditd)
