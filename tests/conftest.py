@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 BTF = Path("/sys/kernel/btf/vmlinux")
-PATIENCE_S = float(os.environ.get("BPFD_TEST_PATIENCE_S", "5"))
-"""How long what a test started may take to end."""
+PATIENCE_S = float(os.environ.get("BPFD_TEST_PATIENCE_S", "20"))
+"""How long what a test started may take to end; taking a uprobe off waits for the kernel, seconds where it is busy."""
 GRPC = ("api", "cli")
 """Folders of tests with a gRPC server in this process, which closes connections when it polls: the last, never."""
 DOCKER = ("dockerd", "docker")

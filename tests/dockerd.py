@@ -66,9 +66,10 @@ class Dockerd:
         if self._process is None:
             return
         if hasattr(self, "client"):
-            with contextlib.suppress(Exception):
-                for container in self.client.containers.list(all=True):
-                    container.remove(force=True)
+            if self._process.poll() is None:  # docker's package leaks the socket of a connection that is refused
+                with contextlib.suppress(Exception):
+                    for container in self.client.containers.list(all=True):
+                        container.remove(force=True)
             self.client.close()
         self._process.terminate()
         try:
@@ -89,6 +90,12 @@ class Dockerd:
         shutil.rmtree(self.place / "exec", ignore_errors=True)
         (self.place / "pid").unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """End it as nobody should; what it started goes on until `stop`."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def load_image(self) -> None:
         """Make `image`: no registry is asked."""

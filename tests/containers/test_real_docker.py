@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,7 +137,7 @@ def test_docker_that_is_killed_and_comes_back_is_followed_again(monkeypatch: pyt
         try:
             first = own.run("sleep 1000")
             eventually(lambda: index.by_id(first.id or "").name == first.name)
-            os.kill(own.pid, signal.SIGKILL)
+            own.kill()
             own.stop()
             own.start()
             second = own.run("sleep 1000")
@@ -154,8 +153,7 @@ def test_dockerd_leaves_nothing_behind() -> None:
         container = own.run("sleep 1000")
         container.reload()
         inside = int(container.attrs["State"]["Pid"])
-        own.client.close()
-        os.kill(pid, signal.SIGKILL)
+        own.kill()
     assert not place.exists()
     assert str(place) not in Path("/proc/self/mountinfo").read_text()
     eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in (pid, inside)))
