@@ -22,6 +22,7 @@ from bpfd.tracers.rename import RenameTracer
 from bpfd.tracers.setns import SetnsTracer
 from bpfd.tracers.setuid import SetuidTracer
 from bpfd.tracers.syscall import Syscalls
+from bpfd.tracers.syslog import SyslogTracer
 from bpfd.tracers.tcpaccept import TcpAcceptTracer
 from bpfd.tracers.tcpconnect import TcpConnectTracer
 from bpfd.tracers.tcpdrop import TcpDropTracer
@@ -50,6 +51,7 @@ def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
         RenameTracer,
         SetnsTracer,
         SetuidTracer,
+        SyslogTracer,
         TcpAcceptTracer,
         TcpConnectTracer,
         TcpDropTracer,

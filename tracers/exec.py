@@ -39,6 +39,7 @@ class ExecTracer(BPFTracer):
         ),
         Field("cwd", "the working directory", length=4096, example="/root"),
         Field("parent", "the parent's command", length=16, example="bash"),
+        Field("parent_duration", "how long the parent had run, nanoseconds", type="u64", example="5000000000"),
     )
     program = Path(__file__).with_name("exec.c")
     probes = (

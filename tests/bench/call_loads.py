@@ -20,6 +20,7 @@ from bpfd.tracers.ptrace import PtraceTracer
 from bpfd.tracers.rename import RenameTracer
 from bpfd.tracers.setns import SetnsTracer
 from bpfd.tracers.setuid import SetuidTracer
+from bpfd.tracers.syslog import SyslogTracer
 from bpfd.tracers.unlink import UnlinkTracer
 from tests.tracers.ring import Ring
 
@@ -109,6 +110,14 @@ def requests() -> int:
     return CALLS
 
 
+def writes() -> int:
+    """To a file, as what is written mostly goes: what each such call pays while messages to the log are looked for."""
+    with open("/dev/null", "wb", buffering=0) as file:
+        for _ in range(CALLS):
+            file.write(b"x")
+    return CALLS
+
+
 def modules() -> int:
     for _ in range(CALLS):
         libc.syscall(SYS_DELETE_MODULE, b"no_such_module", 0)
@@ -126,6 +135,7 @@ CALL_LOADS: tuple[tuple[type[BPFTracer], Callable[[], int]], ...] = (
     (MountTracer, mounts),
     (BpfTracer, maps),
     (IouringTracer, requests),
+    (SyslogTracer, writes),
     (ModuleTracer, modules),
 )
 """Each tracer with calls that it traces; `module` counts those of the whole machine on a kernel without modules."""

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,3 +235,13 @@ def test_the_parent_is_the_one_at_that_moment(execs: Bench) -> None:
         pid = int(shell.stdout.readline())
     event = execs.wait_for(lambda event: event.pid == pid and event.command == "true")
     assert (event.ppid, event.parent, event.data["parent"]) == (shell.pid, "sh", "sh")
+
+
+def test_it_is_told_how_long_the_parent_had_run(execs: Bench) -> None:
+    """It began before its child, and after this test."""
+    began = time.monotonic_ns()
+    shell = subprocess.Popen(["sh", "-c", "/bin/true; exit"])
+    shell.wait()
+    took = time.monotonic_ns() - began
+    event = execs.wait_for(lambda event: event.ppid == shell.pid)
+    assert event.duration < int(event.data["parent_duration"]) < took

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bpfd.containers.cgroups import find_hierarchy
 from bpfd.tracers.chargen import PRINTABLE, WIDTH
-from tests.tracers import test_bpf, test_mount, test_tcpdrop
+from tests.tracers import test_bpf, test_mount, test_syslog, test_tcpdrop
 from tests.tracers.network import run
 from tests.tracers.ring import SQPOLL, Ring
 from tests.tracers.terminal import PROMPT, Shell
@@ -105,7 +105,7 @@ def execs(folder: Path) -> list[Told]:
         return text.startswith(begin) and text.endswith("…")
 
     data = {"filename": "/bin/true", "argv": argv, "argv_truncated": "true", "path": path}
-    return [Told(process.pid, {**data, "cwd": str(folder), "parent": parent})]
+    return [Told(process.pid, {**data, "cwd": str(folder), "parent": parent, "parent_duration": number})]
 
 
 def iouring(folder: Path) -> list[Told]:
@@ -235,6 +235,12 @@ def setuid(folder: Path) -> list[Told]:
     return [Told(pid, {"call": "setresuid", "target": "1002", **old, **new})]
 
 
+def syslog(folder: Path) -> list[Told]:
+    code = "to_log.send(b'<86>Nov 29 01:42:18 sshd[42]: Invalid user x')"
+    who = {"facility": "authpriv", "level": "info", "socket": "/dev/log"}
+    return [Told(python(test_syslog.LISTENING + code), {"message": "Nov 29 01:42:18 sshd[42]: Invalid user x", **who})]
+
+
 def tcpaccept(folder: Path) -> list[Told]:
     ran = run(
         """
@@ -309,6 +315,7 @@ LOADS: Mapping[str, Load] = {
     "rename": rename,
     "setns": setns,
     "setuid": setuid,
+    "syslog": syslog,
     "tcpaccept": tcpaccept,
     "tcpconnect": tcpconnect,
     "tcpdrop": tcpdrop,
