@@ -23,17 +23,20 @@ if TYPE_CHECKING:
 
 LISTEN = "127.0.0.1:9436"
 MOST_SERIES = 2000
-"""How many pairs of rule and tracer are told apart; the matches of more are counted together."""
-OTHERS = ("(others)", "")
+"""How many rules, with tracer and severity, are told apart; the matches of more are counted together."""
+Series = tuple[str, str, str]
+OTHERS: Series = ("(others)", "", "")
+LABELS = ("rule", "tracer", "severity")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 
 
 class Prometheus(Action):
     """Count the matches of each rule for Prometheus, at an HTTP endpoint or in a file for node_exporter.
 
-    Beside `bpfd_matches_total{rule, tracer}` there is the time of the last match, `bpfd_last_match_timestamp_seconds`,
-    which tells the first one too: a counter that begins at 1 has not increased for Prometheus. The daemon's own
-    counters, its losses among them, are `bpfd_counter_total{counter}`, with the names of `bpfd status`. Labels hold
+    Beside `bpfd_matches_total{rule, tracer, severity}` there is the time of the last match,
+    `bpfd_last_match_timestamp_seconds`, which tells the first one too: a counter that begins at 1 has not increased for
+    Prometheus. The daemon's own counters, its losses among them, are `bpfd_counter_total{counter}`, with the names of
+    `bpfd status`. Labels hold
     nothing that a process says.
     """
 
@@ -52,8 +55,8 @@ class Prometheus(Action):
         if self._textfile and not (self._textfile.startswith("/") and self._textfile.endswith(".prom")):
             raise ActionError("textfile: must be an absolute path that ends in .prom: node_exporter reads no others")
         self._every_s = options.seconds(settings, "every", 15, 1, 3600)
-        self._matches: Counter[tuple[str, str]] = Counter()
-        self._last_ns: dict[tuple[str, str], int] = {}
+        self._matches: Counter[Series] = Counter()
+        self._last_ns: dict[Series, int] = {}
         self._lock = threading.Lock()
         self._counters: Callable[[], Mapping[str, int]] = dict
         self._registry: CollectorRegistry | None = None
@@ -94,8 +97,9 @@ class Prometheus(Action):
 
     def act_on_batch(self, events: list[Event]) -> None:
         """Count `events`."""
-        added = Counter((event.rule, event.tracer) for event in events)
-        last_ns = {(event.rule, event.tracer): event.time for event in events}
+        severity = {rule: self.severity_of(rule) for rule in {event.rule for event in events}}
+        added = Counter((event.rule, event.tracer, severity[event.rule]) for event in events)
+        last_ns = {(event.rule, event.tracer, severity[event.rule]): event.time for event in events}
         with self._lock:
             for series, count in added.items():
                 known = series in self._matches or len(self._matches) < MOST_SERIES
@@ -124,15 +128,13 @@ class Prometheus(Action):
         with self._lock:
             matches, last_ns = dict(self._matches), dict(self._last_ns)
         yield InfoMetricFamily("bpfd_build", "The daemon.", {"version": VERSION})
-        family = CounterMetricFamily("bpfd_matches", "Events that matched.", labels=["rule", "tracer"])
-        for (rule, tracer), count in sorted(matches.items()):
-            family.add_metric([utf8(rule), utf8(tracer)], count)
+        family = CounterMetricFamily("bpfd_matches", "Events that matched.", labels=LABELS)
+        for series, count in sorted(matches.items()):
+            family.add_metric([utf8(label) for label in series], count)
         yield family
-        last = GaugeMetricFamily(
-            "bpfd_last_match_timestamp_seconds", "When the last matched.", labels=["rule", "tracer"]
-        )
-        for (rule, tracer), time_ns in sorted(last_ns.items()):
-            last.add_metric([utf8(rule), utf8(tracer)], time_ns / 1e9)
+        last = GaugeMetricFamily("bpfd_last_match_timestamp_seconds", "When the last matched.", labels=LABELS)
+        for series, time_ns in sorted(last_ns.items()):
+            last.add_metric([utf8(label) for label in series], time_ns / 1e9)
         yield last
         family = CounterMetricFamily("bpfd_counter", "The daemon's counters, as in bpfd status.", labels=["counter"])
         for name, count in self._counters().items():

@@ -15,7 +15,8 @@ from bpfd.errors import RejectedError, RetryLaterError
 from bpfd.outbox import Letter, Outbox
 from bpfd.plugin import Action
 
-_TAKE = 64
+_TAKE = 8
+"""How many alerts are sent before it is looked again whose turn it is."""
 _IDLE_S = 30.0
 _LONGEST_REST_S = 60.0
 _LONGEST_WAIT_S = 3600.0
@@ -43,7 +44,7 @@ class Retry:
 
 
 class Delivery:
-    """Delivers the alerts of one action instance on one thread, in the order in which they are due.
+    """Delivers the alerts of one action instance on one thread, as the outbox has them take turns.
 
     Counts, as `action.NAME.…`: `done` (delivered), `retried` (tries that failed), `dead` (given up).
     """

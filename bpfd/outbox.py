@@ -6,13 +6,16 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from bpfd.alert import Alert
+from bpfd.alert import Alert, from_json
 from bpfd.counters import Counters
+from bpfd.given_up import GivenUp
 from bpfd.store import Store, Stored, move_aside, open_store
+from bpfd.turns import Turns
 
 FILE = "outbox.db"
 MEMORY_BYTES = 32 << 20
@@ -25,6 +28,8 @@ _REOPEN_S = 30.0
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+InTurn = tuple[int, Alert]
+"""An alert with its turn."""
 
 
 class Letter(NamedTuple):
@@ -34,13 +39,26 @@ class Letter(NamedTuple):
     stored: Stored
 
 
+class _Candidate(NamedTuple):
+    """An alert that may be given up: one that waits, or one that is new (`store` is None, `number` its place)."""
+
+    turn: int
+    store: Store | None
+    number: int
+    rule: str
+    severity: str
+
+
 class Outbox:
     """The alerts that wait for notifying actions. Methods may be called from any thread but the event thread: they
     wait for the disk.
 
+    Rules take turns (`Turns`): the next in turn is told first, and without room the last in turn is given up.
+
     Where the disk takes nothing more (full, read-only, broken), alerts are kept in memory instead, bounded, and the
     disk is tried again with the next ones: an attacker who fills the disk does not silence the alerts. Counts, as
-    `action.NAME.…`: `dropped` (no room), `forgotten` (dead letters given up); and `outbox.memory`: kept in memory.
+    `action.NAME.dropped`: no room; `alerts.given_up.SEVERITY`: those, and dead letters; `outbox.forgotten`: dead
+    letters that were deleted; `outbox.memory`: kept in memory; `outbox.lost`: in a file that was found corrupt.
     """
 
     def __init__(self, directory: Path, counters: Counters, max_bytes: int = 256 << 20, limit: int = LIMIT) -> None:
@@ -49,11 +67,15 @@ class Outbox:
         self._max_bytes = max_bytes
         self._limit = limit
         self._counters = counters
+        self._given_up = GivenUp(counters)
         self._lock = threading.Lock()
         self._memory = Store(None, MEMORY_BYTES)
         self._disk: Store | None = None
         self._tried_s = 0.0
         self._waiting: dict[str, int] = {}
+        self._turns: dict[str, Turns] = {}
+        self._out: dict[str, int] = {}
+        """By action the highest turn that was taken to be sent: up to it, nothing is given up for another."""
         self._settled: set[tuple[Store, int]] = set()
         self._wakers: dict[str, Callable[[], None]] = {}
         self.problem = ""
@@ -62,26 +84,32 @@ class Outbox:
             self._open_disk()
 
     def close(self) -> None:
-        """Give back the database, once the deliveries have ended. What is only in memory is lost, and counted."""
+        """Give back the database, once the deliveries have ended. What no disk takes even now is lost, and counted."""
         with self._lock:
-            for action, (waiting, _) in self._memory.counts().items():
-                self._counters.add(f"action.{action}.dropped", waiting)
+            self._rescue()
             self._memory.close()
             if self._disk is not None:
                 self._disk.close()
                 self._disk = None
+        self._given_up.say(at_last=True)
 
-    def put(self, action: str, alerts: list[Alert]) -> None:
-        """Keep `alerts` for the action instance `action`; they are safe on return. What has no room is counted."""
+    def put(self, action: str, alerts: Sequence[Alert], windows: Sequence[Alert] = ()) -> None:
+        """Keep `alerts` for the action instance `action`; they are safe on return. What has no room is counted.
+
+        `windows` are summaries as far as they go, of windows that have not ended: sent only if this process ends
+        without their end. The summary that ends one has the same id.
+        """
         with self._lock:
-            room = max(0, self._limit - self._waiting.get(action, 0))
-            kept, refused = alerts[:room], len(alerts) - room
-            if refused > 0:
-                self._counters.add(f"action.{action}.dropped", refused)
-            if kept and self._add(action, kept):
-                self._waiting[action] = self._waiting.get(action, 0) + len(kept)
+            turns = self._turns.setdefault(action, Turns())
+            letters = [(turns.give(alert.event.rule, alert.severity), alert) for alert in alerts]
+            over = self._waiting.get(action, 0) + len(letters) - self._limit
+            if over > 0:
+                letters = self._choose(action, letters, over)
+            if letters or windows:
+                self._add(action, letters, windows)
             waker = self._wakers.get(action)
-        if waker is not None:
+        self._given_up.say()
+        if waker is not None and alerts:
             waker()
 
     def wake(self, action: str, waker: Callable[[], None]) -> None:
@@ -90,7 +118,10 @@ class Outbox:
             self._wakers[action] = waker
 
     def take(self, action: str, limit: int) -> list[Letter]:
-        """What is to be sent now, the longest due first. It stays in the outbox until `done`, `postpone` or `bury`."""
+        """What is to be sent now, in turn. It stays in the outbox until `done`, `postpone` or `bury`.
+
+        What was taken before is not being sent any more.
+        """
         now_ns = time.time_ns()
 
         def _due(store: Store) -> list[Letter]:
@@ -98,7 +129,11 @@ class Outbox:
             return [Letter(store, stored) for stored in found if (store, stored.seq) not in self._settled][:limit]
 
         with self._lock:
-            return [letter for store in self._stores() for letter in self._try(store, _due) or ()]
+            found = [letter for store in self._stores() for letter in self._try(store, _due) or ()]
+            letters = sorted(found, key=lambda letter: letter.stored.turn)[:limit]
+            if letters:
+                self._out[action] = letters[-1].stored.turn
+            return letters
 
     def next_due_s(self, action: str) -> float | None:
         """In how many seconds the next alert of `action` is due; None: nothing waits."""
@@ -110,7 +145,8 @@ class Outbox:
     def done(self, letter: Letter) -> None:
         """The alert was delivered. Where the disk can't note it, this is remembered until it can."""
         with self._lock:
-            self._left(letter)
+            self._told(letter)
+            self._left(letter.stored.action)
             self._settled.add((letter.store, letter.stored.seq))
             seqs = [seq for store, seq in self._settled if store is letter.store]
             if self._try(letter.store, lambda store: store.remove(seqs)) is not None:
@@ -120,17 +156,33 @@ class Outbox:
         """The alert could not be delivered: try it again in `after_s` seconds."""
         due_ns = time.time_ns() + int(after_s * 1e9)
         with self._lock:
+            self._told(letter)
             self._try(letter.store, lambda store: store.postpone(letter.stored.seq, due_ns, problem))
 
     def bury(self, letter: Letter, problem: str) -> None:
         """The alert is given up: a dead letter, of which the newest are kept."""
         with self._lock:
-            self._left(letter)
+            self._told(letter)
+            self._left(letter.stored.action)
             self._try(letter.store, lambda store: store.bury(letter.stored.seq, problem))
-            oldest_ns = time.time_ns() - int(KEEP_DEAD_S * 1e9)
-            forgotten = self._try(letter.store, lambda store: store.trim_dead(KEEP_DEAD, oldest_ns))
-        if forgotten:
-            self._counters.add("outbox.forgotten", forgotten)
+            self._given_up.count({letter.stored.severity: 1})
+            self._trim_dead()
+
+    def age(self, running: Collection[str], keep_s: float) -> dict[str, int]:
+        """Give up what waits for actions that are not among `running`, once it is older than `keep_s`; and forget dead
+        letters that are too old.
+
+        How many alerts wait for each such action then: nobody sends them as long as there is no such action.
+        """
+        made_ns = time.time_ns() - int(keep_s * 1e9)
+        left: dict[str, int] = {}
+        with self._lock:
+            for action in self._waiting.keys() - set(running):
+                self._bury_older(action, made_ns)
+                if self._waiting[action]:
+                    left[action] = self._waiting[action]
+            self._trim_dead()
+        return left
 
     def waiting(self) -> dict[str, tuple[int, int]]:
         """How many alerts wait and how many are dead letters, for each action."""
@@ -149,9 +201,11 @@ class Outbox:
 
     def retry(self, action: str | None = None) -> int:
         """Send dead letters again, all or those of `action`; how many."""
-        now_ns = time.time_ns()
         with self._lock:
-            count = sum(self._try(store, lambda s: s.revive(action, now_ns)) or 0 for store in self._stores())
+            count = 0
+            for store in self._stores():
+                names = self._try(store, Store.counts) or {}
+                count += sum(self._revive(store, name) for name in names if action in (None, name))
             self._count_waiting()
             wakers = list(self._wakers.values())
         for waker in wakers:
@@ -163,23 +217,101 @@ class Outbox:
     def _stores(self) -> list[Store]:
         return [self._memory] if self._disk is None else [self._disk, self._memory]
 
-    def _left(self, letter: Letter) -> None:
-        action = letter.stored.action
-        self._waiting[action] = max(0, self._waiting.get(action, 0) - 1)
+    def _told(self, letter: Letter) -> None:
+        self._turns.setdefault(letter.stored.action, Turns()).told(letter.stored.turn)
 
-    def _add(self, action: str, alerts: list[Alert]) -> bool:
+    def _left(self, action: str, count: int = 1) -> None:
+        self._waiting[action] = max(0, self._waiting.get(action, 0) - count)
+
+    def _bury_older(self, action: str, made_ns: int) -> None:
+        problem = "too old; there is no such action any more"
+        for store in self._stores():
+            buried = self._try(store, lambda s: s.bury_older(action, made_ns, problem)) or {}
+            self._given_up.count(buried)
+            if count := sum(buried.values()):
+                self._counters.add(f"action.{action}.dead", count)
+                self._left(action, count)
+
+    def _trim_dead(self) -> None:
+        oldest_ns = time.time_ns() - int(KEEP_DEAD_S * 1e9)
+        for store in self._stores():
+            forgotten = self._try(store, lambda s: s.trim_dead(KEEP_DEAD, oldest_ns))
+            if forgotten:
+                self._counters.add("outbox.forgotten", forgotten)
+
+    def _revive(self, store: Store, action: str) -> int:
+        turn = self._turns.setdefault(action, Turns()).now
+        return self._try(store, lambda s: s.revive(action, turn, time.time_ns())) or 0
+
+    def _choose(self, action: str, letters: list[InTurn], over: int) -> list[InTurn]:
+        """Give up the `over` alerts of `action` that are last in turn, among those that wait and `letters`; what is
+        left of `letters`."""
+        candidates = [_Candidate(turn, None, n, a.event.rule, a.severity) for n, (turn, a) in enumerate(letters)]
+        for store in self._stores():
+            waiting = self._try(store, lambda s: s.last(action, self._out.get(action, 0), over))
+            candidates += [_Candidate(one.turn, store, one.seq, one.rule, one.severity) for one in waiting or ()]
+        last = sorted(candidates, key=lambda one: one.turn, reverse=True)[:over]
+        kept = {store for store in self._stores() if not self._remove(store, action, last)}
+        gone = [one for one in last if one.store not in kept]
+        for one in gone:
+            self._turns[action].take_back(one.rule, one.severity, one.turn)
+        self._given_up.without_room(action, Counter(one.severity for one in gone))
+        refused = {one.number for one in gone if one.store is None}
+        return [letter for number, letter in enumerate(letters) if number not in refused]
+
+    def _remove(self, store: Store, action: str, candidates: list[_Candidate]) -> bool:
+        """Remove those of `candidates` that wait in `store`; False: it can't be done."""
+        seqs = [one.number for one in candidates if one.store is store]
+        if seqs and self._try(store, lambda s: s.remove(seqs)) is None:
+            return False
+        self._left(action, len(seqs))
+        return True
+
+    def _add(self, action: str, letters: list[InTurn], windows: Sequence[Alert]) -> None:
         if self._disk is None and time.monotonic() - self._tried_s > _REOPEN_S:
             self._open_disk()
-        now_ns = time.time_ns()
         for store in self._stores():
-            if self._try(store, lambda s: s.add(action, alerts, now_ns)):
-                if store is self._memory:
-                    self._counters.add("outbox.memory", len(alerts))
-                else:
-                    self.problem = ""
-                return True
-        self._counters.add(f"action.{action}.dropped", len(alerts))
-        return False
+            if self._add_to(store, action, letters, windows):
+                return
+        letters = self._crowd_out(action, letters)
+        for store in self._stores():
+            if self._add_to(store, action, letters, ()):
+                return
+        self._choose(action, letters, len(letters))
+
+    def _add_to(self, store: Store, action: str, letters: list[InTurn], windows: Sequence[Alert]) -> bool:
+        """Keep it in `store`; whether that could be done. Windows are kept on disk only: in memory they are anyway."""
+        if store is self._memory:
+            windows = ()
+        now_ns = time.time_ns()
+        if self._try(store, lambda s: s.add(action, letters, windows, now_ns)) is None:
+            return False
+        if store is not self._memory:
+            self.problem = ""
+        elif letters:
+            self._counters.add("outbox.memory", len(letters))
+        self._waiting[action] = self._waiting.get(action, 0) + len(letters)
+        return True
+
+    def _crowd_out(self, action: str, letters: list[InTurn]) -> list[InTurn]:
+        """Make room where disk and memory are full, at the cost of the action that has most waiting, and there of what
+        is last in turn. What is left of `letters`: they may be among that."""
+        most = max(self._waiting, key=lambda name: self._waiting[name], default=action)
+        if self._waiting.get(most, 0) <= self._waiting.get(action, 0):
+            return self._choose(action, letters, len(letters))
+        self._choose(most, [], 2 * len(letters))  # twice: those may be smaller
+        return letters
+
+    def _rescue(self) -> None:
+        """Have the disk take what is in memory only, if it does so by now; count what is lost."""
+        waiting = self._memory.counts()
+        if waiting and self._disk is None:
+            self._open_disk()
+        for action in waiting:
+            stored = self._memory.due(action, 0, -1, -1)
+            letters = [(one.turn, from_json(one.body)) for one in stored]
+            if self._disk is None or not self._add_to(self._disk, action, letters, ()):
+                self._given_up.without_room(action, Counter(one.severity for one in stored))
 
     def _try(self, store: Store, work: Callable[[Store], T]) -> T | None:
         """Do `work` on `store`; where the database fails, say so once and answer None."""
@@ -198,14 +330,16 @@ class Outbox:
         self._tried_s = time.monotonic()
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._disk, said = open_store(self._path, self._max_bytes)
+            disk, said = open_store(self._path, self._max_bytes)
         except (OSError, sqlite3.Error) as error:
             self._complain(f"{self._path}: cannot be opened: {error}; alerts are kept in memory until it can")
             return
         if said:
             log.error("%s", said)
             self._counters.add("outbox.corrupt")
-        self.problem = ""
+        self.problem, self._disk = "", disk
+        self._try(disk, lambda store: store.end_windows(time.time_ns()))
+        self._learn_turns(disk)
         self._count_waiting()
 
     def _replace_disk(self) -> None:
@@ -213,11 +347,16 @@ class Outbox:
         self._disk.close()
         self._disk = None
         self._counters.add("outbox.corrupt")
+        waited = sum(self._waiting.values())
+        self._count_waiting()
+        lost = waited - sum(self._waiting.values())
+        self._counters.add("outbox.lost", lost)
         try:
-            log.error("%s: corrupt; moved to %s, and a new one started", self._path, move_aside(self._path))
+            moved = move_aside(self._path)
         except OSError as error:
             self._complain(f"{self._path}: corrupt, and cannot be moved aside: {error.strerror}")
             return
+        log.error("%s: corrupt; moved to %s with %d alerts, and a new one started", self._path, moved, lost)
         self._open_disk()
 
     def _count_waiting(self) -> None:
@@ -225,6 +364,16 @@ class Outbox:
         for store in self._stores():
             for action, (waiting, _) in (self._try(store, Store.counts) or {}).items():
                 self._waiting[action] = self._waiting.get(action, 0) + waiting
+
+    def _learn_turns(self, store: Store) -> None:
+        """Go on with the turns that what is in `store` has."""
+        rows = self._try(store, Store.turns) or []
+        for action in {row[0] for row in rows} - self._turns.keys():
+            untried = [low for name, _, _, low in rows if name == action and low is not None]
+            tried = [high for name, _, high, _ in rows if name == action]
+            self._turns[action] = Turns(min(untried) - 1 if untried else max(tried))
+        for action, rule, turn, _ in rows:
+            self._turns[action].waits(rule, turn)
 
     def _complain(self, problem: str) -> None:
         if problem != self.problem:

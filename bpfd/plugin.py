@@ -244,6 +244,8 @@ class Action(ABC):
     """The keys of its table in the configuration, each with a line that says what it does."""
     per_rule: ClassVar[tuple[str, ...]] = ()
     """Those of `settings` that a rule may set by itself. None that says where a secret is, or where it is sent to."""
+    severity_of: Callable[[str], str] = staticmethod(lambda rule: "notice")
+    """Tells the severity of the rule of that name; set before `begin`, for any thread."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:  # noqa: B027 - most actions have nothing to set
         """`settings` holds declared keys only. Raise `ActionError` for a wrong value, naming the key."""

@@ -87,6 +87,10 @@ class Actions:
             self.stop(1)
             raise SettingsError("\n".join(problems))
 
+    def running(self) -> set[str]:
+        """The notifiers whose alerts are sent from the outbox."""
+        return {delivery.name for delivery in self._deliveries}
+
     def names(self) -> list[str]:
         """What a rule may name: the plugins' actions and the configured instances, sorted."""
         return sorted({*self._classes, *self._runners})
@@ -148,11 +152,11 @@ class Actions:
 
         Waits for the disk: not for the event thread.
         """
-        durable, direct = {delivery.name for delivery in self._deliveries}, dict(self._direct)
+        durable, direct = self.running(), dict(self._direct)
         running = (*sorted(durable), *direct)
         named = self._names(alert.event.rule)
         chosen = next((some for names in (named, otherwise) if (some := [n for n in names if n in running])), running)
-        alert = replace(alert, severity=self._telling(alert.event.rule).severity)
+        alert = replace(alert, severity=self._severity(alert.event.rule))
         for name in chosen:
             if name in direct:
                 direct[name].tell(alert)
@@ -218,6 +222,7 @@ class Actions:
         retry = _retry(table, self._limits.outbox_age_s)
         expire_s = options.seconds(table, "expire", self._limits.expire_s, 0.001, 3600)
         action = _make(action_class, settings)
+        action.severity_of = self._severity
         _begin(action, self._counters)
         by_rule = PerRule(
             action, lambda own: _make(action_class, {**settings, **own}), lambda rule: self._own(rule, name)
@@ -231,20 +236,33 @@ class Actions:
             teller = by_rule if action_class.per_rule else action
             self._deliveries.append(Delivery(name, teller, self._outbox, counters, retry))
             posting = Posting(self._outbox, name, self._telling)
-            runner = ActionRunner(name, posting, counters, size, done="stored", tick=posting.tick)
+            runner = ActionRunner(
+                name, posting, counters, size, done="stored", tick=posting.tick, severity=self._severity
+            )
         else:
             teller = by_rule if action_class.per_rule else action
             runner = self._tell_at_once(name, teller, action_class)
         # A new mapping beside the old one: the event thread reads it meanwhile.
         self._runners = {**self._runners, name: runner}
 
+    def _severity(self, rule: str) -> str:
+        return self._telling(rule).severity
+
     def _tell_at_once(self, name: str, action: Action, action_class: type[Action]) -> ActionRunner:
         """The runner of a notifier that is not durable. Without a `send` it knows no alerts, only every event."""
         if action_class.send is Action.send:
-            return ActionRunner(name, action, self._counters, self._queue_size)
+            return ActionRunner(name, action, self._counters, self._queue_size, severity=self._severity)
         direct = Direct(action, self._telling)
         batched = type(action).act_on_batch is not Action.act_on_batch
-        runner = ActionRunner(name, direct, self._counters, self._queue_size, tick=direct.tick, batched=batched)
+        runner = ActionRunner(
+            name,
+            direct,
+            self._counters,
+            self._queue_size,
+            tick=direct.tick,
+            batched=batched,
+            severity=self._severity,
+        )
         self._direct = {**self._direct, name: runner}
         return runner
 

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from bpfd.alert import Alert
@@ -13,11 +14,17 @@ from bpfd.complaints import Complaints
 from bpfd.counters import Counters
 from bpfd.errors import RefusedError, TargetGoneError, WithheldError
 from bpfd.event import Event
+from bpfd.given_up import GivenUp
 from bpfd.plugin import Action
 
 BATCH = 1024
 """How many events a notifier is given at once, at most."""
 _TICK_S = 1.0
+SHARE = {"emergency": 16, "alert": 16, "critical": 16, "error": 16, "warning": 8}
+"""What of the free room a rule may hold, in multiples of it, by its severity; 4 for what is less severe. With 4, a rule
+alone gets four fifths of the queue, and another one four fifths of the rest: so none fills it up before the others
+(Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998)."""
+_LEAST_SHARE = 4
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +34,8 @@ class ActionRunner:
 
     Counts, as `action.NAME.…`: `done`, `failed` (the action raised), and for responders `expired` (too late), `gone`
     (the target had ended), `refused` (a protected target) and `withheld` (too many responses);
-    `dropped` is what the queue had no room for, or was left in it at the end.
+    `dropped` is what the queue had no room for, or was left in it at the end; of a notifier's, by severity, too, as
+    `alerts.given_up.SEVERITY`.
     """
 
     def __init__(
@@ -40,8 +48,11 @@ class ActionRunner:
         done: str = "done",
         tick: Callable[[], float | None] = lambda: None,
         batched: bool | None = None,
+        severity: Callable[[str], str] | None = None,
     ) -> None:
         """`done` is the name that events are counted by which the action took without an error.
+
+        `severity` gives that of a rule, by its name; called on any thread. None: what is dropped is no alert.
 
         `batched`: events are given to the action many at once; None: if it has an `act_on_batch` of its own.
 
@@ -58,6 +69,10 @@ class ActionRunner:
         self._queue: queue.SimpleQueue[list[Event] | Alert | None] = queue.SimpleQueue()
         self._entered = 0  # written by the event thread only
         self._left = 0  # written by the worker only
+        self._entered_of: dict[str, int] = {}  # the same by rule
+        self._left_of: dict[str, int] = {}
+        self._severity = severity
+        self._given_up = GivenUp(counters)
         self._done = 0
         self._deadline: float | None = None
         self._complaints = Complaints(name)
@@ -73,18 +88,26 @@ class ActionRunner:
         return self._entered - self._left
 
     def put(self, events: list[Event]) -> None:
-        """Hand over `events`, oldest first, and never wait; what has no room is counted as dropped.
+        """Hand over `events` of one rule, oldest first, and never wait; what has no room is counted as dropped.
 
         The list must not be changed afterwards.
         """
-        room = self._limit - (self._entered - self._left)
-        if len(events) > room:
-            self._count("dropped", len(events) - room)
+        rule = events[0].rule
+        free = self._limit - (self._entered - self._left)
+        held = self._entered_of.get(rule, 0) - self._left_of.get(rule, 0)
+        if held + 2 * len(events) > free and len(events) > (room := self._room(rule, free, held)):
+            self._drop(rule, len(events) - room)
             events = events[:room]
             if not events:
                 return
         self._entered += len(events)
+        self._entered_of[rule] = self._entered_of.get(rule, 0) + len(events)
         self._queue.put(events)
+
+    def _room(self, rule: str, free: int, held: int) -> int:
+        """How many more events of `rule`, which holds so many, may enter where so many are free."""
+        share = _LEAST_SHARE if self._severity is None else SHARE.get(self._severity(rule), _LEAST_SHARE)
+        return max((share * free - held) // (1 + share), int(free > 0 and not held))
 
     def tell(self, alert: Alert) -> None:
         """Have the worker `send` a word about what was not done. Any thread; never waits; not many: unbounded."""
@@ -105,7 +128,8 @@ class ActionRunner:
         self.begin_stop(timeout_s)
         self._thread.join(timeout_s + 0.5)
         if self._thread.is_alive():
-            self._count("dropped", self.waiting)
+            for rule, entered in self._entered_of.items():
+                self._drop(rule, entered - self._left_of.get(rule, 0))
             log.warning(
                 "action %s: still busy after %.1f s; left behind with %d events", self.name, timeout_s, self.waiting
             )
@@ -117,11 +141,13 @@ class ActionRunner:
             batch, ended = self._take()
             if batch:
                 self._handle(batch)
+            self._given_up.say()
         try:
             self.action.close()
         except Exception as error:
             self._complaints.add(error)
         self._complaints.flush()
+        self._given_up.say(at_last=True)
 
     def _take(self) -> tuple[list[Event], bool]:
         """What waits, up to a batch, after waiting for the first of it; and whether the end was reached."""
@@ -168,8 +194,10 @@ class ActionRunner:
         return self._deadline is not None and time.monotonic() > self._deadline
 
     def _try_batch(self, events: list[Event]) -> None:
+        by_rule = Counter(event.rule for event in events)
         if self._is_over():
-            self._count("dropped", len(events))
+            for rule, count in by_rule.items():
+                self._drop(rule, count)
         else:
             try:
                 self.action.act_on_batch(events)
@@ -178,15 +206,18 @@ class ActionRunner:
                 self._count("failed", len(events))
                 self._complaints.add(error)
         self._left += len(events)
+        for rule, count in by_rule.items():
+            self._left_of[rule] = self._left_of.get(rule, 0) + count
 
     def _try(self, event: Event) -> None:
         if self._is_over():
-            self._count("dropped")
+            self._drop(event.rule, 1)
         elif self.action.responds and time.time_ns() - event.time > self._expire_ns:
             self._count("expired")
         else:
             self._act(event)
         self._left += 1
+        self._left_of[event.rule] = self._left_of.get(event.rule, 0) + 1
 
     def _act(self, event: Event) -> None:
         try:
@@ -202,6 +233,12 @@ class ActionRunner:
         except Exception as error:
             self._count("failed")
             self._complaints.add(error)
+
+    def _drop(self, rule: str, count: int) -> None:
+        if self._severity is None:
+            self._count("dropped", count)
+        elif count:
+            self._given_up.without_room(self.name, {self._severity(rule): count})
 
     def _count(self, what: str, count: int = 1) -> None:
         self._counters.add(f"action.{self.name}.{what}", count)

@@ -13,18 +13,26 @@ from typing import NamedTuple
 from bpfd.alert import Alert
 
 PAGE_BYTES = 4096
+WAITS, DEAD, OPEN = 0, 1, 2
+"""States: to be sent; given up; the summary of a window that has not ended yet."""
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS alert (
+CREATE TABLE IF NOT EXISTS letter (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     action TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    turn INTEGER NOT NULL,
     body BLOB NOT NULL,
     made_ns INTEGER NOT NULL,
     due_ns INTEGER NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0,
-    dead INTEGER NOT NULL DEFAULT 0,
-    problem TEXT NOT NULL DEFAULT ''
+    state INTEGER NOT NULL DEFAULT 0,
+    problem TEXT NOT NULL DEFAULT '',
+    window TEXT
 );
-CREATE INDEX IF NOT EXISTS alert_due ON alert (action, dead, due_ns, seq);
+CREATE INDEX IF NOT EXISTS letter_turn ON letter (action, state, turn, seq, due_ns);
+CREATE INDEX IF NOT EXISTS letter_due ON letter (action, state, due_ns);
+CREATE UNIQUE INDEX IF NOT EXISTS letter_window ON letter (window, action) WHERE window IS NOT NULL;
 """
 
 
@@ -33,10 +41,26 @@ class Stored(NamedTuple):
 
     seq: int
     action: str
+    rule: str
+    severity: str
+    turn: int
     body: bytes
     made_ns: int
     tries: int
     problem: str
+
+
+_STORED = ", ".join(Stored._fields)
+
+
+class Placed(NamedTuple):
+    """An alert among those that wait, without what it says."""
+
+    turn: int
+    seq: int
+    """0: it is not in the store yet."""
+    rule: str
+    severity: str
 
 
 class Store:
@@ -66,74 +90,124 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
-    def add(self, action: str, alerts: Iterable[Alert], now_ns: int) -> int:
-        """Keep `alerts` for `action`, all or none; how many."""
-        rows = [(action, alert.to_json(), now_ns, now_ns) for alert in alerts]
-        with self._transaction(durable=True):
-            self._db.executemany("INSERT INTO alert (action, body, made_ns, due_ns) VALUES (?, ?, ?, ?)", rows)
-        return len(rows)
+    def add(self, action: str, alerts: Iterable[tuple[int, Alert]], windows: Iterable[Alert], now_ns: int) -> int:
+        """Keep `alerts`, each with its turn, for `action`, and `windows`, summaries so far; all or none; how many.
 
-    def due(self, action: str, now_ns: int, horizon_ns: int, limit: int) -> list[Stored]:
-        """What is to be sent now, the longest due first. Due beyond `horizon_ns` means that the clock was set back."""
-        return [
-            Stored(*row)
-            for row in self._db.execute(
-                "SELECT seq, action, body, made_ns, tries, problem FROM alert"
-                " WHERE action = ? AND dead = 0 AND (due_ns <= ? OR due_ns > ?) ORDER BY due_ns, seq LIMIT ?",
-                (action, now_ns, horizon_ns, limit),
+        What was kept of the same windows before goes.
+        """
+        rows = [
+            (action, one.event.rule, one.severity, turn, one.to_json(), now_ns, now_ns, state, window)
+            for turn, one, state, window in (
+                *((turn, one, WAITS, None) for turn, one in alerts),
+                *((0, one, OPEN, one.id) for one in windows),
             )
         ]
+        ended = [(one.id, action) for _, one in alerts if one.kind == "summary"]
+        with self._transaction(durable=True):
+            self._db.executemany("DELETE FROM letter WHERE window = ? AND action = ?", ended)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO letter (action, rule, severity, turn, body, made_ns, due_ns, state, window)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+        return len(rows)
+
+    def end_windows(self, now_ns: int) -> int:
+        """Have what is kept of windows sent: the daemon that would have ended them has gone; how many."""
+        with self._transaction(durable=True):
+            return self._db.execute(
+                "UPDATE letter SET state = ?, window = NULL, due_ns = ?, turn = coalesce((SELECT min(one.turn)"
+                " FROM letter AS one WHERE one.action = letter.action AND one.state = ?), 0) WHERE state = ?",
+                (WAITS, now_ns, WAITS, OPEN),
+            ).rowcount
+
+    def due(self, action: str, now_ns: int, horizon_ns: int, limit: int) -> list[Stored]:
+        """What is to be sent now, in turn. Due beyond `horizon_ns` means that the clock was set back."""
+        query = (
+            f"SELECT {_STORED} FROM letter INDEXED BY letter_turn"  # noqa: S608 - our own names
+            " WHERE action = ? AND state = 0 AND (due_ns <= ? OR due_ns > ?) ORDER BY turn, seq LIMIT ?"
+        )
+        return [Stored(*row) for row in self._db.execute(query, (action, now_ns, horizon_ns, limit))]
 
     def next_due_ns(self, action: str) -> int | None:
         """When the next alert of `action` is to be sent; None if nothing waits."""
-        row = self._db.execute("SELECT min(due_ns) FROM alert WHERE action = ? AND dead = 0", (action,)).fetchone()
+        row = self._db.execute("SELECT min(due_ns) FROM letter WHERE action = ? AND state = 0", (action,)).fetchone()
         return None if row[0] is None else int(row[0])
+
+    def last(self, action: str, beyond: int, limit: int) -> list[Placed]:
+        """Those that would be sent last, the last first; of turns beyond `beyond`."""
+        query = (
+            "SELECT turn, seq, rule, severity FROM letter INDEXED BY letter_turn"
+            " WHERE action = ? AND state = 0 AND turn > ? ORDER BY turn DESC, seq DESC LIMIT ?"
+        )
+        return [Placed(*row) for row in self._db.execute(query, (action, beyond, limit))]
 
     def remove(self, seqs: Sequence[int]) -> int:
         """Forget alerts; how many it was asked to forget."""
         with self._transaction():
-            self._db.executemany("DELETE FROM alert WHERE seq = ?", [(seq,) for seq in seqs])
+            self._db.executemany("DELETE FROM letter WHERE seq = ?", [(seq,) for seq in seqs])
         return len(seqs)
 
     def postpone(self, seq: int, due_ns: int, problem: str) -> None:
         """Note a try that failed, and when the next one is due."""
         with self._transaction():
             self._db.execute(
-                "UPDATE alert SET due_ns = ?, tries = tries + 1, problem = ? WHERE seq = ?", (due_ns, problem, seq)
+                "UPDATE letter SET due_ns = ?, tries = tries + 1, problem = ? WHERE seq = ?", (due_ns, problem, seq)
             )
 
     def bury(self, seq: int, problem: str) -> None:
         """Make an alert a dead letter: kept, not tried again."""
         with self._transaction():
-            self._db.execute("UPDATE alert SET dead = 1, tries = tries + 1, problem = ? WHERE seq = ?", (problem, seq))
+            self._db.execute(
+                "UPDATE letter SET state = ?, tries = tries + 1, problem = ? WHERE seq = ?", (DEAD, problem, seq)
+            )
+
+    def bury_older(self, action: str, made_ns: int, problem: str) -> dict[str, int]:
+        """Make all of `action` that was kept before `made_ns` dead letters; how many, by severity."""
+        with self._transaction():
+            query = "SELECT severity, count(*) FROM letter WHERE action = ? AND state = 0 AND made_ns < ? GROUP BY 1"
+            found = dict(self._db.execute(query, (action, made_ns)).fetchall())
+            self._db.execute(
+                "UPDATE letter SET state = ?, problem = ? WHERE action = ? AND state = 0 AND made_ns < ?",
+                (DEAD, problem, action, made_ns),
+            )
+        return found
 
     def dead(self, limit: int = 1000) -> list[Stored]:
         """Dead letters, the oldest first."""
-        query = "SELECT seq, action, body, made_ns, tries, problem FROM alert WHERE dead = 1 ORDER BY seq LIMIT ?"
+        query = f"SELECT {_STORED} FROM letter WHERE state = 1 ORDER BY seq LIMIT ?"  # noqa: S608 - our own names
         return [Stored(*row) for row in self._db.execute(query, (limit,))]
 
-    def revive(self, action: str | None, now_ns: int) -> int:
-        """Make dead letters, all or those of `action`, due now; how many."""
+    def revive(self, action: str, turn: int, now_ns: int) -> int:
+        """Make the dead letters of `action` due now, in that turn; how many."""
         with self._transaction(durable=True):
             return self._db.execute(
-                "UPDATE alert SET dead = 0, tries = 0, made_ns = ?, due_ns = ?"
-                " WHERE dead = 1 AND (? IS NULL OR action = ?)",
-                (now_ns, now_ns, action, action),
+                "UPDATE letter SET state = 0, tries = 0, made_ns = ?, due_ns = ?, turn = ?"
+                " WHERE state = 1 AND action = ?",
+                (now_ns, now_ns, turn, action),
             ).rowcount
 
     def trim_dead(self, keep: int, older_than_ns: int) -> int:
         """Forget all but the newest `keep` dead letters, and those made before `older_than_ns`; how many."""
         with self._transaction():
             return self._db.execute(
-                "DELETE FROM alert WHERE dead = 1 AND (made_ns < ? OR seq NOT IN"
-                " (SELECT seq FROM alert WHERE dead = 1 ORDER BY seq DESC LIMIT ?))",
+                "DELETE FROM letter WHERE state = 1 AND (made_ns < ? OR seq NOT IN"
+                " (SELECT seq FROM letter WHERE state = 1 ORDER BY seq DESC LIMIT ?))",
                 (older_than_ns, keep),
             ).rowcount
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """How many alerts wait and how many are dead, for each action."""
-        query = "SELECT action, sum(dead = 0), sum(dead) FROM alert GROUP BY action"
+        """How many alerts wait and how many are dead, for each action that has any."""
+        query = "SELECT action, sum(state = 0), sum(state = 1) FROM letter WHERE state < 2 GROUP BY action"
         return {action: (waiting, dead) for action, waiting, dead in self._db.execute(query)}
+
+    def turns(self) -> list[tuple[str, str, int, int | None]]:
+        """Of what waits, by action and rule: the highest turn, and the lowest of those that were never tried."""
+        query = (
+            "SELECT action, rule, max(turn), min(CASE tries WHEN 0 THEN turn END) FROM letter WHERE state = 0"
+            " GROUP BY action, rule"
+        )
+        return self._db.execute(query).fetchall()
 
     @contextmanager
     def _transaction(self, durable: bool = False) -> Iterator[None]:

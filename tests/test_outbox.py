@@ -167,7 +167,7 @@ def test_after_the_last_try_an_alert_is_a_dead_letter_that_can_be_sent_again(
     eventually(lambda: outbox.waiting() == {"a": (0, 1)})
     dead = outbox.dead()
     assert [(letter.action, letter.problem, letter.tries) for letter in dead] == [("a", "no", 5)]
-    assert counters.table() == {"action.a.dead": 1, "action.a.retried": 5}
+    assert counters.table() == {"action.a.dead": 1, "action.a.retried": 5, "alerts.given_up.notice": 1}
     assert outbox.retry("other") == 0
     assert outbox.retry("a") == 1
     eventually(lambda: receiver.got == [sent])
@@ -242,7 +242,7 @@ def test_one_action_cannot_take_the_room_of_another(tmp_path: Path, counters: Co
     box.put("hanging", [Alert(event())])
     box.put("other", [Alert(event())])
     assert box.waiting() == {"hanging": (10, 0), "other": (1, 0)}
-    assert counters.table() == {"action.hanging.dropped": 6}
+    assert counters.table() == {"action.hanging.dropped": 6, "alerts.given_up.notice": 6}
     box.close()
 
 
@@ -275,6 +275,7 @@ def test_an_outbox_that_breaks_while_it_runs_is_replaced(
     box.put("a", [Alert(event())])
     assert box.waiting() == {"a": (2, 0)}
     assert "corrupt; moved to" in caplog.text
+    assert "with 0 alerts" in caplog.text
     box.close()
 
 
@@ -310,7 +311,18 @@ def test_without_any_disk_alerts_are_kept_in_memory(
     box.put("a", [Alert(event())])
     assert box.problem == ""
     box.close()
-    assert counters.table() == {"action.a.dropped": 1, "outbox.memory": 1}
+    assert counters.table() == {"outbox.memory": 1}
+    again = Outbox(tmp_path / "state", counters)
+    assert again.waiting() == {"a": (2, 0)}
+    again.close()
+
+
+def test_what_no_disk_takes_until_the_end_is_counted_as_lost(tmp_path: Path, counters: Counters) -> None:
+    (tmp_path / "state").write_text("a file where the directory should be")
+    box = Outbox(tmp_path / "state", counters)
+    box.put("a", [Alert(event(), severity="critical")])
+    box.close()
+    assert counters.table() == {"action.a.dropped": 1, "alerts.given_up.critical": 1, "outbox.memory": 1}
 
 
 def test_what_the_disk_cannot_note_as_delivered_is_not_sent_again(
@@ -355,7 +367,7 @@ def test_the_oldest_dead_letters_are_forgotten(
     for letter in outbox.take("a", 5):
         outbox.bury(letter, "no")
     assert [alerts.from_json(letter.body).event.pid for letter in outbox.dead()] == [2, 3, 4]
-    assert counters.table() == {"outbox.forgotten": 2}
+    assert counters.table() == {"alerts.given_up.notice": 5, "outbox.forgotten": 2}
 
 
 def test_durable_notifiers_go_through_the_outbox_and_others_do_not(outbox: Outbox, counters: Counters) -> None:
@@ -408,6 +420,6 @@ def test_what_is_no_alert_is_given_up(
     caplog.set_level(logging.ERROR)
     outbox.put("a", [Alert(event())])
     assert outbox._disk is not None
-    outbox._disk._db.execute("UPDATE alert SET body = ?", (body,))
+    outbox._disk._db.execute("UPDATE letter SET body = ?", (body,))
     deliver()
     eventually(lambda: outbox.waiting() == {"a": (0, 1)})

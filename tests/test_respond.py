@@ -129,11 +129,34 @@ def test_a_full_queue_drops_the_newest_and_counts_them(run: Run, counters: Count
     assert action.entered.wait(5)
     runner.put([event(pid) for pid in range(1, 15)])
     runner.put([event(99)])
-    assert counters.table()["action.a.dropped"] == 6
+    assert counters.table()["action.a.dropped"] == 8
     action.let_go.set()
     runner.stop(5)
-    assert [e.pid for e in action.seen] == list(range(10))
-    assert counters.table()["action.a.done"] == 10
+    assert [e.pid for e in action.seen] == list(range(8))
+    assert counters.table()["action.a.done"] == 8
+
+
+def test_a_noisy_rule_leaves_room_in_the_queue_and_a_severe_one_gets_more_of_it(counters: Counters) -> None:
+    action = Hanging({})
+    severity = {"noisy": "notice", "quiet": "notice", "breach": "critical"}
+    runner = ActionRunner("a", action, counters, 1000, severity=lambda rule: severity[rule])
+    for rule in severity:
+        for _ in range(200):
+            runner.put([event()._replace(rule=rule)] * 10)
+    kept = dict(runner._entered_of)
+    assert 750 < kept["noisy"] <= 800
+    assert 100 < kept["quiet"] < kept["noisy"] / 4
+    assert kept["breach"] > 0.9 * (1000 - kept["noisy"] - kept["quiet"])
+    table = counters.table()
+    assert table["alerts.given_up.notice"] == 4000 - kept["noisy"] - kept["quiet"]
+    assert table["alerts.given_up.critical"] == 2000 - kept["breach"]
+    assert table["action.a.dropped"] == 6000 - sum(kept.values())
+    action.let_go.set()
+    runner.stop(10)
+    assert len(action.seen) == sum(kept.values())
+    assert runner._left_of == kept
+    runner.put([event()._replace(rule="quiet")] * 10)
+    assert runner.waiting == 10
 
 
 def test_putting_never_waits_for_an_action_that_hangs(run: Run) -> None:

@@ -23,6 +23,7 @@ from bpfd.counters import Counters
 from bpfd.errors import ActionError, SettingsError
 from bpfd.event import Event
 from bpfd.respond import Actions
+from bpfd.telling import Telling
 
 Make = Callable[..., Prometheus]
 Samples = dict[tuple[str, tuple[str, ...]], float]
@@ -72,8 +73,8 @@ def test_the_matches_of_each_rule_are_counted_and_scraped(make: Make, alert: Ale
     action.act(alert.event)
     action.act_on_batch([alert.event, alert.event._replace(rule="other", tracer="exec")])
     seen = scrape(action)
-    assert seen["bpfd_matches_total", ("secrets", "open")] == 2
-    assert seen["bpfd_matches_total", ("other", "exec")] == 1
+    assert seen["bpfd_matches_total", ("secrets", "notice", "open")] == 2
+    assert seen["bpfd_matches_total", ("other", "notice", "exec")] == 1
     assert seen["process_resident_memory_bytes", ()] > 1e6
     [version] = [labels for name, labels in seen if name == "bpfd_build_info"]
     assert version[0]
@@ -81,7 +82,7 @@ def test_the_matches_of_each_rule_are_counted_and_scraped(make: Make, alert: Ale
 
 def test_the_time_of_the_last_match_is_scraped(make: Make, alert: Alert) -> None:
     action = make()
-    later, last = alert.event.time + 5 * 10**9, ("bpfd_last_match_timestamp_seconds", ("secrets", "open"))
+    later, last = alert.event.time + 5 * 10**9, ("bpfd_last_match_timestamp_seconds", ("secrets", "notice", "open"))
     action.act_on_batch([alert.event, alert.event._replace(time=later)])
     assert scrape(action)[last] == pytest.approx(later / 1e9, abs=1e-3)
     action.act(alert.event)  # one that was overtaken
@@ -101,7 +102,7 @@ def test_nothing_that_a_process_says_becomes_a_label_and_names_are_escaped(make:
     action = make()
     action.act(alert.event._replace(rule='a"b\\c\n\udcff'))
     text = get(action.port).text  # type: ignore[attr-defined]
-    assert r'bpfd_matches_total{rule="a\"b\\c\n\\xff",tracer="open"} 1.0' in text
+    assert r'bpfd_matches_total{rule="a\"b\\c\n\\xff",severity="notice",tracer="open"} 1.0' in text
     assert "channel" not in text
     assert "nginx" not in text
 
@@ -114,7 +115,7 @@ def test_ten_thousand_rules_make_no_more_than_two_thousand_series(make: Make, al
     assert len(seen) == prometheus.MOST_SERIES + 1
     assert seen[prometheus.OTHERS] == 10_000 - prometheus.MOST_SERIES
     action.act(alert.event._replace(rule="r0"))
-    assert scrape(action)["bpfd_matches_total", ("r0", "open")] == 2
+    assert scrape(action)["bpfd_matches_total", ("r0", "notice", "open")] == 2
 
 
 def test_events_of_a_daemon_are_counted_and_its_table_is_there(alert: Alert) -> None:
@@ -122,13 +123,14 @@ def test_events_of_a_daemon_are_counted_and_its_table_is_there(alert: Alert) -> 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     table = {"type": "prometheus", "listen": f"127.0.0.1:{port}"}
-    actions = Actions({"prometheus": Prometheus}, {"metrics": table}, counters, 100)
+    telling = {"secrets": Telling("critical")}
+    actions = Actions({"prometheus": Prometheus}, {"metrics": table}, counters, 100, telling=telling.__getitem__)
     try:
         actions.deliver(["metrics"], [alert.event] * 3)
         deadline = time.monotonic() + 5
-        while not (seen := samples(get(port).text)).get(("bpfd_matches_total", ("secrets", "open"))):  # type: ignore[attr-defined]
+        while not (seen := samples(get(port).text)).get(("bpfd_matches_total", ("secrets", "critical", "open"))):  # type: ignore[attr-defined]
             assert time.monotonic() < deadline
-        assert seen["bpfd_matches_total", ("secrets", "open")] == 3
+        assert seen["bpfd_matches_total", ("secrets", "critical", "open")] == 3
         assert ("bpfd_counter_total", ("action.metrics.done",)) in seen
         actions.test("metrics")  # the port is taken by the instance that runs: a sample needs none
     finally:
@@ -173,13 +175,13 @@ def test_node_exporters_file_is_whole_at_every_moment(make: Make, alert: Alert, 
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     action.act(alert.event)
     deadline = time.monotonic() + 10
-    while samples(path.read_text()).get(("bpfd_matches_total", ("secrets", "open"))) != 1:
+    while samples(path.read_text()).get(("bpfd_matches_total", ("secrets", "notice", "open"))) != 1:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert path.stat().st_ino != first
     action.act(alert.event)
     action.close()
-    assert samples(path.read_text())["bpfd_matches_total", ("secrets", "open")] == 2
+    assert samples(path.read_text())["bpfd_matches_total", ("secrets", "notice", "open")] == 2
     assert [one.name for one in tmp_path.iterdir()] == ["bpfd.prom"]
 
 
