@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 
 from bpfd.alert import Alert
@@ -27,6 +28,8 @@ class _Group:
     count: int = 0
     told: int = 1
     values: dict[str, dict[str, None]] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    """Of the summary, however often it is made before the window ends."""
 
     def add(self, event: Event) -> None:
         self.count += 1
@@ -47,6 +50,7 @@ class Folder:
         self._window_s = window_s
         self._by = by
         self._groups: dict[Key, _Group] = {}  # in the order in which their windows end
+        self._changed: set[Key] = set()
 
     def add(self, event: Event, now_s: float) -> bool:
         """True: `event` opens a window, and is to be told. False: it is folded."""
@@ -61,12 +65,20 @@ class Folder:
             self._groups[key] = opened
             return True
         group.add(event)
+        self._changed.add(key)
         return False
 
     def hold(self, event: Event, now_s: float) -> None:
         """Fold `event` without its being told, even if it opens a window: the summary tells of it."""
         if self.add(event, now_s):
-            next(reversed(self._groups.values())).told = 0
+            key, opened = next(reversed(self._groups.items()))
+            opened.told = 0
+            self._changed.add(key)
+
+    def changed(self) -> list[Alert]:
+        """The summaries, as far as they go, of windows that are still open and grew since the last call."""
+        keys, self._changed = self._changed, set()
+        return [self._summary(self._groups[key]) for key in keys]
 
     def due(self, now_s: float) -> list[Alert]:
         """The summaries of the windows that have ended. A window without repeats has none: its one event was told."""
@@ -76,6 +88,7 @@ class Folder:
             if group.ends_s > now_s:
                 break
             del self._groups[key]
+            self._changed.discard(key)
             if group.count > group.told:
                 summaries.append(self._summary(group))
         return summaries
@@ -91,6 +104,7 @@ class Folder:
         more = " more" if group.told else ""
         return Alert(
             group.last,
+            id=group.id,
             kind="summary",
             text=f"it happened {times}{more} within {max(span_s, 0):.0f} s",
             count=group.count,

@@ -27,7 +27,7 @@ class Posting(Action):
         self.act_on_batch([event])
 
     def act_on_batch(self, events: list[Event]) -> None:
-        """Keep what is to be told of `events`, in one transaction."""
+        """Keep what is to be told of `events`, and what was folded of them, in one transaction."""
         self._put(self._teller.tell(events, time.monotonic()))
 
     def tick(self) -> float | None:
@@ -40,8 +40,9 @@ class Posting(Action):
         self._put(self._teller.due(float("inf")))
 
     def _put(self, alerts: list[Alert]) -> None:
-        if alerts:
-            self._outbox.put(self._action, alerts)
+        windows = self._teller.changed()
+        if alerts or windows:
+            self._outbox.put(self._action, alerts, windows)
 
 
 class Direct(Action):

@@ -12,8 +12,8 @@ from bpfd.fold import Bucket, Folder
 BUDGET = (600.0, 20_000)
 """What a rule may tell one action through the outbox if it has no `rate`: alerts a minute, and at once.
 
-Generous, for who is told in which order is settled by the outbox, rule by rule in turn; what is beyond it is
-summarised.
+Generous, for who is told in which order, and who is given up without room, is settled by the outbox (`bpfd.turns`);
+what is beyond it is summarised.
 """
 _THROTTLED_S = 60.0
 _MOST_RULES = 10_000
@@ -57,6 +57,10 @@ class _Rule:
         self.bucket = Bucket(*budget) if budget else None
         self.throttled = Folder(_THROTTLED_S, ())
 
+    @property
+    def folders(self) -> list[Folder]:
+        return [folder for folder in (self.folder, self.throttled) if folder is not None]
+
 
 class Teller:
     """Turns the events for one action into alerts. One thread.
@@ -89,14 +93,23 @@ class Teller:
         """The summaries of the windows that have ended; infinity: of all."""
         alerts, self._left = self._left, []
         for rule in self._rules.values():
-            for folder in (rule.folder, rule.throttled):
-                if folder is not None:
-                    alerts += [_dressed(alert, rule.telling) for alert in folder.due(now_s)]
+            for folder in rule.folders:
+                alerts += [_dressed(alert, rule.telling) for alert in folder.due(now_s)]
         return alerts
+
+    def changed(self) -> list[Alert]:
+        """The summaries, as far as they go, of open windows that grew since the last call; those that end them have the
+        same ids."""
+        return [
+            _dressed(alert, rule.telling)
+            for rule in self._rules.values()
+            for folder in rule.folders
+            for alert in folder.changed()
+        ]
 
     def next_s(self) -> float | None:
         """When the next summary is due, on the monotonic clock; None: there is none."""
-        folders = [folder for rule in self._rules.values() for folder in (rule.folder, rule.throttled) if folder]
+        folders = [folder for rule in self._rules.values() for folder in rule.folders]
         return min((next_s for folder in folders if (next_s := folder.next_s()) is not None), default=None)
 
     def _passes(self, rule: _Rule, event: Event, now_s: float) -> bool:
@@ -115,14 +128,19 @@ class Teller:
             return known
         if known is not None:  # the rule was changed: what it folded is told now
             del self._rules[name]
-            self._left += [a for f in (known.folder, known.throttled) if f for a in f.due(float("inf"))]
+            self._left += _rest(known)
         if telling == PLAIN and self._budget is None:
             return None
         if len(self._rules) >= _MOST_RULES:
             oldest = self._rules.pop(next(iter(self._rules)))
-            self._left += [a for f in (oldest.folder, oldest.throttled) if f for a in f.due(float("inf"))]
+            self._left += _rest(oldest)
         self._rules[name] = made = _Rule(telling, self._budget)
         return made
+
+
+def _rest(rule: _Rule) -> list[Alert]:
+    """The summaries of all windows of a rule that is no more, or told in another way."""
+    return [_dressed(alert, rule.telling) for folder in rule.folders for alert in folder.due(float("inf"))]
 
 
 def _dressed(alert: Alert, telling: Telling) -> Alert:

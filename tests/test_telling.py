@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -112,6 +113,50 @@ def test_a_summary_is_kept_also_when_the_daemon_ends(tmp_path: Path) -> None:
     posting.close()
     assert [from_json(letter.stored.body).kind for letter in outbox.take("a", 9)] == ["event", "summary"]
     outbox.close()
+
+
+def kept(outbox: Outbox) -> list[Alert]:
+    return [from_json(letter.stored.body) for letter in outbox.take("a", 99)]
+
+
+def test_a_summary_is_kept_also_when_the_daemon_is_killed(tmp_path: Path) -> None:
+    killed = Outbox(tmp_path, Counters())
+    posting = Posting(killed, "a", lambda rule: Telling(fold_s=3600, by=("filename",), severity="critical"))
+    posting.act_on_batch([event("x"), event("x"), event("once")])
+    posting.act_on_batch([event("x", command="other")])
+    assert [alert.kind for alert in kept(killed)] == ["event", "event"]
+    after = Outbox(tmp_path, Counters())  # nothing was closed
+    [summary] = [alert for alert in kept(after) if alert.kind == "summary"]
+    assert (summary.kind, summary.count, summary.severity) == ("summary", 3, "critical")
+    assert summary.values["command"] == ("c", "other")
+    assert len(kept(after)) == 3
+    after.close()
+    killed.close()
+
+
+def test_the_summary_that_ends_a_window_takes_the_place_of_what_was_kept_of_it(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, Counters())
+    posting = Posting(outbox, "a", lambda rule: Telling(fold_s=0.05))
+    posting.act_on_batch([event(), event()])
+    deadline = time.monotonic() + 10
+    while posting.tick() is not None:
+        assert time.monotonic() < deadline
+    assert [alert.kind for alert in kept(outbox)] == ["event", "summary"]
+    outbox.close()
+    again = Outbox(tmp_path, Counters())
+    assert [alert.kind for alert in kept(again)] == ["event", "summary"]
+    again.close()
+
+
+def test_what_a_rate_holds_back_is_kept_when_the_daemon_is_killed(tmp_path: Path) -> None:
+    killed = Outbox(tmp_path, Counters())
+    posting = Posting(killed, "a", lambda rule: Telling(per_minute=1, burst=1))
+    posting.act_on_batch([event()] * 1001)
+    after = Outbox(tmp_path, Counters())
+    first, summary = kept(after)
+    assert (first.kind, summary.kind, summary.count) == ("event", "summary", 1000)
+    after.close()
+    killed.close()
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
