@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from bpfd.aging import Aging
 from bpfd.alert import Alert
 from bpfd.counters import Counters
+from bpfd.errors import ActionError
+from bpfd.event import Event
 from bpfd.guard import Guard
 from bpfd.ledger import Ledger
 from bpfd.limits import Limits
@@ -16,6 +19,8 @@ from bpfd.mutes import Mutes
 from bpfd.outbox import Outbox
 from bpfd.plugin import Action
 from bpfd.respond import Actions
+from bpfd.restraint import Noting, Restraint
+from bpfd.runner import ActionRunner
 from bpfd.telling import PLAIN, Telling
 from bpfd.undo import Undoer
 
@@ -64,7 +69,29 @@ class Acting:
                 classes, tables, counters, queue_size, self.outbox, guard, telling, self.mutes, own, names, limits
             )
             self.undoer.start()
+            self._resume()
+            self._aging = Aging(self.outbox, self.actions.running, limits.outbox_age_s)
+            self._aging.start()
+            self.restraint = Restraint(self.mutes, self.ledger, self._notify, limits)
+            self.restraint.start()
+            self._kernel = ActionRunner("kernel", Noting(self.restraint), counters, queue_size)
             self._undo = undo.pop_all()
+
+    def note(self, events: list[Event]) -> None:
+        """Note what the kernel did on `events` of one rule. For the event thread; never waits."""
+        self._kernel.put(events)
+
+    def problems(self) -> list[str]:
+        """What is wrong now, a line for each."""
+        disk = [self.outbox.problem] if self.outbox.problem else []
+        return [*disk, *self._aging.problems(), *self.restraint.problems()]
+
+    def _resume(self) -> None:
+        """Run the actions that a run before left alerts for, whether or not a rule names them still."""
+        for name, (waiting, _) in self.outbox.waiting().items():
+            with suppress(ActionError):  # there is none; `Aging` says so
+                if waiting:
+                    self.actions.prepare([name])
 
     def _find(self, name: str) -> Action | None:
         return self.actions.find(name)
@@ -75,5 +102,8 @@ class Acting:
     def stop(self, timeout_s: float) -> None:
         """End everything within about `timeout_s`: what is not told yet is kept for the next start. Idempotent."""
         self.undoer.stop(timeout_s / 4)
+        self._kernel.stop(timeout_s / 8)
+        self.restraint.stop(timeout_s / 8)
+        self._aging.stop(timeout_s / 8)
         self.actions.stop(timeout_s * 3 / 4)
         self._undo.close()

@@ -65,11 +65,14 @@ class ActingCalls:
         ]
         if problems:
             raise RuleError(problems)
-        return self._acting.mutes.add(rule, where, for_ns, why)
+        mute = self._acting.mutes.add(rule, where, for_ns, why)
+        self._acting.restraint.settle()
+        return mute
 
     def remove_mute(self, mute_id: str) -> None:
         """Raises `MuteNotFoundError`."""
         self._acting.mutes.remove(mute_id)
+        self._acting.restraint.settle()
 
     def mutes(self) -> list[Mute]:
         """Those in force, the oldest first."""

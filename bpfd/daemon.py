@@ -112,10 +112,12 @@ class Daemon:
         known = Known(tracers, names, self._actions.per_rule(), no_tracer=self._tracers.problem)
         self._rulebook = Rulebook(known, settings.rules_dir, settings.state_dir)
         deliver, responders = self._actions.deliver, self._actions.responders
-        self._watching = Watching(self._tracers, settings, counters, self._live.publish, deliver, responders)
+        note = self._acting.note
+        self._watching = Watching(self._tracers, settings, counters, self._live.publish, deliver, responders, note)
         self._tracing, self._enforcement = self._watching.tracing, self._watching.enforcement
         self._near_misses = NearMisses(self._tracing, settings.trace_queue, self._apply_again)
         self._enforcement.beside = self._near_misses.judges
+        self._acting.restraint.apply = self._apply_again
         counters.watch("trace.slow_client", lambda: self._live.lost + self._near_misses.lost)
         self._watching.start()
         self._closing.callback(self._watching.stop)
@@ -147,11 +149,12 @@ class Daemon:
         if problems and self._strict:
             raise RuleError(problems)
 
-    def _enabled(self) -> list[Rule]:
+    def _enabled(self, held: Collection[str] = ()) -> list[Rule]:
+        """The rules to be in force; for those among `held` the kernel does not act."""
         rules = [rule for rule in self._rulebook.rules.values() if rule.enabled]
         if self._settings.observe:  # the kernel would not ask whether it may
-            rules = [replace(rule, where="user") if rule.where == "kernel" else rule for rule in rules]
-        return rules
+            held = {rule.name for rule in rules}
+        return [replace(rule, where="user") if rule.where == "kernel" and rule.name in held else rule for rule in rules]
 
     def _show_rules(self) -> None:
         book = self._rulebook
@@ -169,7 +172,8 @@ class Daemon:
 
         Tracers that failed before are tried again if they are among `again`.
         """
-        rules = self._enabled()
+        held = self._acting.restraint.held()
+        rules = self._enabled(held)
         self._reactions.apply(rules)
         self._actions.prepare(self._settings.default_actions)
         self._reactions.prepare(self._actions, rules)
@@ -180,6 +184,7 @@ class Daemon:
             raise LoadError("\n".join(self._tracing.failed.values()))
         self._watching.pipeline.keep = self._reactions.keep(rules)
         self._enforcement.apply(rules)
+        self._acting.restraint.applied(held)
         self._show_rules()
 
     # Control
@@ -291,8 +296,7 @@ class Daemon:
     def status(self) -> Status:
         problems = [line for lines in self._snapshot.problems.values() for line in lines]
         problems += [*self._tracing.failed.values(), *self._reactions.lines()]
-        if self._acting.outbox.problem:
-            problems.append(self._acting.outbox.problem)
+        problems += self._acting.problems()
         return Status(
             VERSION,
             self._watching.host,
@@ -317,4 +321,6 @@ class Daemon:
         if self._stopping:
             return  # whoever asks is not to wait for the lock
         with self._lock:
-            self._enforcement.apply(self._enabled())
+            held = self._acting.restraint.held()
+            self._enforcement.apply(self._enabled(held))
+            self._acting.restraint.applied(held)

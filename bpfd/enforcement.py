@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 
 from bpfd.errors import LoadError
 from bpfd.event import Event
@@ -31,11 +32,16 @@ class Enforcement:
         deliver: DeliverTo,
         default_actions: tuple[str, ...],
         responders: Callable[[tuple[str, ...]], tuple[str, ...]],
+        note: Callable[[list[Event]], None] = lambda events: None,
     ) -> None:
-        """`responders` picks those of some actions that a rule that observes has too: they say what they would do."""
+        """`responders` picks those of some actions that a rule that observes has too: they say what they would do.
+
+        `note` is told of what the kernel did; on the event thread, like `deliver`.
+        """
         self._tracing, self._pipeline, self._deliver = tracing, pipeline, deliver
         self._default_actions = default_actions
         self._responders = responders
+        self._note = note
         self._generation = 0
         self._applied: dict[str, tuple[Program | None, tuple[Judge, ...]]] = {}
         self.beside: Callable[[Collection[Rule]], list[Judge]] = lambda rules: []
@@ -113,6 +119,8 @@ class Enforcement:
         if rule.where == "kernel":
             deliver = self._deliver_the_rest(names)
         judge = Judge(rule.name, rule.tracer, wants, deliver, rule.condition, rule)
+        if before is not None and before.source == replace(rule, where="user" if rule.where == "kernel" else "kernel"):
+            judge.matched = before.matched  # the same rule, held or let go
         if isinstance(rule.window, model.Count):
             judge.counter, judge.key = window.Counter(rule.window), window.key_of(rule.window.by)
         return judge
@@ -127,8 +135,12 @@ class Enforcement:
         to_all, to_others = self._deliver_to(names), self._deliver_to(others)
 
         def deliver(events: list[Event]) -> None:
-            for event in events:
-                (to_others if KERNEL_ACTION in event.data else to_all)([event])
+            done = [event for event in events if KERNEL_ACTION in event.data]
+            if done:
+                self._note(done)
+                to_others(done)
+            if len(done) < len(events):
+                to_all([event for event in events if KERNEL_ACTION not in event.data])
 
         return deliver
 

@@ -20,6 +20,9 @@ class Limits:
     """How many responses of one rule there may be within `window_s`."""
     in_all: int = 20
     """How many responses of all rules."""
+    in_kernel: int = 2000
+    """How many of one rule with `where = "kernel"`. That many are a mistake; what stops what it is to stop at the fifth
+    would be no guard: whoever wants to pass it would set it off five times."""
     window_s: float = 60.0
     expire_s: float = 5.0
     """A response later than this after its event would hit a situation that is gone."""
@@ -33,6 +36,7 @@ _Check = Callable[[Mapping[str, Any], str], Any]
 _KEYS: Mapping[str, tuple[str, _Check]] = {
     "responses_per_rule": ("per_rule", lambda table, key: options.whole(table, key, 0, 0, 1_000_000)),
     "responses": ("in_all", lambda table, key: options.whole(table, key, 0, 0, 1_000_000)),
+    "kernel_responses_per_rule": ("in_kernel", lambda table, key: options.whole(table, key, 0, 1, 1_000_000)),
     "expire": ("expire_s", lambda table, key: options.seconds(table, key, 0, 0.001, 3600)),
     "outbox_size": ("outbox_bytes", lambda table, key: options.size(table, key, 0, 1 << 20, 1 << 40)),
     "outbox_age": ("outbox_age_s", lambda table, key: options.seconds(table, key, 0, 1, 365 * 86400)),

@@ -35,15 +35,16 @@ class Watching:
         publish: Callable[[list[Event]], None],
         deliver: DeliverTo,
         responders: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda names: (),
+        note: Callable[[list[Event]], None] = lambda events: None,
     ) -> None:
         """`publish` gets every batch of matches, and so does `deliver`, with the actions of their rule: both on the
-        event thread, which they must not hold up. `responders` is as for `Enforcement`."""
+        event thread, which they must not hold up. `responders` and `note` are as for `Enforcement`."""
         self._settings, self._counters = settings, counters
         self.host = machine.host()
         clock = Clock()
         self.pipeline = Pipeline(publish, clock, settings.event_queue)
         self.tracing = Tracing(tracers, self.pipeline, clock, counters, self.host, settings.ring_bytes)
-        self.enforcement = Enforcement(self.tracing, self.pipeline, deliver, settings.default_actions, responders)
+        self.enforcement = Enforcement(self.tracing, self.pipeline, deliver, settings.default_actions, responders, note)
         self.index: ContainerIndex | None = None
         """The containers, once they are followed."""
         self._closing = ExitStack()

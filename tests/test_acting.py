@@ -115,6 +115,43 @@ def test_a_rule_that_observes_hits_nobody(tmp_path: Path) -> None:
     acting.stop(5)
 
 
+def test_alerts_of_an_action_that_is_configured_no_more_are_given_up_when_too_old(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    DOWN.set()
+    tables = {**TABLES, "oncall": {"type": "tell", "retry_first": 3600}}
+    first = Acting(CLASSES, tables, tmp_path, Counters(), 100)
+    first.actions.deliver(("oncall",), [event(), event()])
+    eventually(lambda: first.outbox.waiting() == {"oncall": (2, 0)})
+    first.stop(5)
+    counters = Counters()
+    second = Acting(CLASSES, TABLES, tmp_path, counters, 100)
+    [problem] = second.problems()
+    assert problem.startswith("action oncall: does not run, so that 2 of its alerts wait until they are too old")
+    assert problem in caplog.text
+    second.stop(5)
+    third = Acting(CLASSES, TABLES, tmp_path, counters, 100, limits=Limits(outbox_age_s=1.0))
+    eventually(lambda: third.outbox.waiting() == {"oncall": (0, 2)})
+    assert {letter.problem for letter in third.outbox.dead()} == {"too old; there is no such action any more"}
+    eventually(lambda: third.problems() == [])
+    third.stop(5)
+    assert counters.table()["action.oncall.dead"] == counters.table()["alerts.given_up.notice"] == 2
+
+
+def test_alerts_of_an_action_that_no_rule_names_any_more_are_sent_all_the_same(tmp_path: Path) -> None:
+    DOWN.set()
+    first = Acting(CLASSES, {}, tmp_path, Counters(), 100)
+    first.actions.prepare(["tell"])
+    first.actions.deliver(("tell",), [event()])
+    eventually(lambda: first.outbox.waiting() == {"tell": (1, 0)})
+    first.stop(5)
+    DOWN.clear()
+    second = Acting(CLASSES, {}, tmp_path, Counters(), 100)
+    eventually(lambda: len(TOLD) == 1)
+    assert second.problems() == []
+    second.stop(5)
+
+
 def test_a_notifier_can_be_tried_and_says_what_is_wrong(tmp_path: Path) -> None:
     acting = Acting(CLASSES, TABLES, tmp_path, Counters(), 100)
     try:
