@@ -20,9 +20,6 @@ class Limits:
     """How many responses of one rule there may be within `window_s`."""
     in_all: int = 20
     """How many responses of all rules."""
-    in_kernel: int = 2000
-    """How many of one rule with `where = "kernel"`. That many are a mistake; what stops what it is to stop at the fifth
-    would be no guard: whoever wants to pass it would set it off five times."""
     window_s: float = 60.0
     expire_s: float = 5.0
     """A response later than this after its event would hit a situation that is gone."""
@@ -30,6 +27,9 @@ class Limits:
     """How large the database of alerts that wait may become."""
     outbox_age_s: float = 86400.0
     """The age at which an alert that could not be delivered is given up."""
+    in_kernel: int = 2000
+    """How many of one rule with `where = "kernel"`. That many are a mistake; what stops what it is to stop at the fifth
+    would be no guard: whoever wants to pass it would set it off five times."""
 
 
 _Check = Callable[[Mapping[str, Any], str], Any]

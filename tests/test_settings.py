@@ -16,6 +16,7 @@ observe = true
 [limits]
 responses_per_rule = 1
 responses = 3
+kernel_responses_per_rule = 100
 expire = 0.5
 outbox_size = "64m"
 outbox_age = "12h"
@@ -46,7 +47,7 @@ BAD = {
 
 def test_limits_protection_and_observing_can_be_set() -> None:
     settings = parse(tomli.loads(GOOD), "x")
-    assert settings.limits == Limits(1, 3, 60, 0.5, 64 << 20, 12 * 3600)
+    assert settings.limits == Limits(1, 3, 60, 0.5, 64 << 20, 12 * 3600, in_kernel=100)
     assert settings.protected == ("sshd", "/usr/sbin/nginx", "container:registry")
     assert settings.observe
 
