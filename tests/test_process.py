@@ -68,9 +68,8 @@ def test_protected_processes_are_refused(pid: int) -> None:
 
 
 def test_kernel_threads_are_refused() -> None:
-    kthreadd = next(
-        int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and read_stat(int(p.name)).is_kernel_thread
-    )
+    kthreadd = 2  # its number on every machine (rest_init, init/main.c)
+    assert read_stat(kthreadd).is_kernel_thread
     with pytest.raises(RefusedError, match="kernel thread"):
         signal_process(kthreadd, start_ns(kthreadd), time.time_ns(), signal.SIGCONT)
 
@@ -121,7 +120,7 @@ def spawn(until):
         os._exit(0)
     return pid
 
-Path("/proc/sys/kernel/pid_max").write_text("304")
+Path("/proc/sys/kernel/pid_max").write_text("301")  # the least: 300 are for the machine's first processes, one is left
 nothing = os.open("/dev/null", os.O_RDONLY)
 for _ in range(400):
     os.waitpid(spawn(nothing), 0)
@@ -135,24 +134,21 @@ for _ in range(1000):
     os.close(pidfd)
     os.write(writer, b"x")
     os.waitpid(guilty, 0)
-    strangers = [spawn(reader)]
-    while guilty not in strangers and len(strangers) < 4:
-        strangers.append(spawn(reader))
-    reused += guilty in strangers
+    stranger = spawn(reader)
+    reused += stranger == guilty
     try:
         signal_process(*event, signal.SIGKILL, inode)
         sys.exit("somebody was hit")
     except TargetGoneError:
         pass
-    os.write(writer, b"x" * len(strangers))
-    for stranger in strangers:
-        if os.waitstatus_to_exitcode(os.waitpid(stranger, 0)[1]):
-            sys.exit("a stranger was hit")
+    os.write(writer, b"x")
+    if os.waitstatus_to_exitcode(os.waitpid(stranger, 0)[1]):
+        sys.exit("a stranger was hit")
 sys.exit(0 if reused > 900 else f"only {reused} pids were reused")
 """
 
 
 def test_a_thousand_pids_that_are_reused_at_once_lead_to_no_stranger() -> None:
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", REUSE]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stderr) == (0, "")
