@@ -71,7 +71,7 @@ def text_fields(tracer_fields: Iterable[Field]) -> list[str]:
 def number_fields(tracer_fields: Iterable[Field]) -> list[Field]:
     """The number fields that the kernel may look up, in the order of its tables."""
     own = {f.name: f for f in own_fields.OWN}
-    return [*(own[name] for name in OWN_NUMBERS), *(f for f in tracer_fields if f.type in ("s64", "u64"))]
+    return [*(own[name] for name in OWN_NUMBERS), *(f for f in tracer_fields if f.type in products.NUMBERS)]
 
 
 def make(conditions: Sequence[Condition], tracer_fields: tuple[Field, ...], alone: Iterable[int] = ()) -> Plan:
@@ -119,7 +119,7 @@ def fields_of(condition: Condition) -> set[str]:
 def _room(tracer_fields: tuple[Field, ...]) -> Room:
     """Each automaton takes a place among those of the tracer, and a step, or two where a second text is judged too."""
     texts = len(text_fields(tracer_fields))
-    steps = ORDERED - len(("numbers", "late", "emit"))
+    steps = ORDERED - len(("numbers", "late", "late numbers", "emit"))
     return Room(min(AUTOMATA, steps // 2) - texts)
 
 

@@ -17,6 +17,8 @@ MOST_PRODUCTS = 16
 OWN_TEXTS = ("command",)
 OWN_NUMBERS = ("pid", "uid", "gid", "returnValue")
 """The event's own fields that the kernel looks at, in the order of its tables; the tracer's own follow."""
+NUMBERS = ("s64", "u64", "bool")
+"""Types that the kernel compares as numbers."""
 _SAME = {"tgid": "pid"}
 
 
@@ -132,7 +134,7 @@ class _Taker:
             return "the kernel does not know the field"
         if known.is_string and (name in OWN_TEXTS or not own_fields.getter(name)):
             return self._take_text(name, known, test, negated)
-        if known.type in ("s64", "u64") and (name in OWN_NUMBERS or not own_fields.getter(name)):
+        if known.type in NUMBERS and (name in OWN_NUMBERS or not own_fields.getter(name)):
             return self._take_number(name, known, test, negated)
         return "only Python knows the field's text"
 
@@ -158,12 +160,11 @@ class _Taker:
     def _take_number(self, name: str, known: Field, test: Test, negated: bool) -> str:
         if known.show is not None and not isinstance(known.show, Named):
             return "the text is made in Python"
-        if known.late:
-            return "the kernel compares numbers before this one is known"
         found = ranges.of(test, known) if known.show is None else ranges.of_names(test, known)
         if found is None:
             return "the kernel can't compare so"
-        if known.optional and any(low <= 0 <= high for low, high in found):
+        left_out = known.optional and (known.type != "bool" or known.show is not None)  # one that is left out is false
+        if left_out and any(low <= 0 <= high for low, high in found):
             return "the field is left out where it is 0"
         allowed = ranges.without(ranges.limits(known), found) if negated else found
         before = self.product.numbers.get(name)

@@ -49,6 +49,8 @@ def limits(known: Field) -> Range:
 def of(test: Test, known: Field) -> list[Range] | None:
     """The numbers that pass a clause; None: that is not for the kernel to say."""
     least, most = limits(known)
+    if known.type == "bool":
+        return _of_bool(test, most)
     try:
         values = [int(value) for value in test.values]
     except ValueError:
@@ -63,6 +65,13 @@ def of(test: Test, known: Field) -> list[Range] | None:
         case _:
             return None
     return merged([(max(low, least), min(high, most)) for low, high in found if low <= most and high >= least])
+
+
+def _of_bool(test: Test, most: int) -> list[Range] | None:
+    """Yes is any number but 0."""
+    if test.operator != "is":
+        return None
+    return merged((1, most) if value == "true" else (0, 0) for value in test.values)
 
 
 def of_names(test: Test, known: Field) -> list[Range] | None:

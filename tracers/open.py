@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
-from bpfd.plugin import BPFTracer, Field, Flags
+from bpfd.plugin import BPFTracer, Field, Flags, Named
 from bpfd.tracers.names import plain
 
 _ACCESS = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE")
@@ -13,6 +14,19 @@ _FLAGS = (
     "O_SYNC O_TMPFILE O_APPEND O_ASYNC O_CLOEXEC O_CREAT O_DIRECT O_DIRECTORY O_DSYNC O_EXCL O_LARGEFILE O_NOATIME "
     "O_NOCTTY O_NOFOLLOW O_NONBLOCK O_PATH O_TRUNC"
 )
+FILE_TYPES = {
+    stat.S_IFMT(mode) >> 12: name
+    for mode, name in (
+        (stat.S_IFREG, "regular"),
+        (stat.S_IFDIR, "directory"),
+        (stat.S_IFCHR, "character"),
+        (stat.S_IFBLK, "block"),
+        (stat.S_IFIFO, "fifo"),
+        (stat.S_IFSOCK, "socket"),
+        (stat.S_IFLNK, "symlink"),
+    )
+}
+"""What a file is, by the four bits of its mode that say so (inode(7))."""
 _others = Flags({name: getattr(os, name) for name in _FLAGS.split()}, none="")
 
 
@@ -54,6 +68,21 @@ class OpenTracer(BPFTracer):
             example="/var/lib/data/shadow",
         ),
         Field("flags", "how it was opened", type="u64", show=flags_text, example="O_RDONLY|O_CLOEXEC"),
+        Field(
+            "writes",
+            "the flags let it write: O_WRONLY, O_RDWR, O_CREAT or O_TRUNC, and not O_PATH",
+            type="bool",
+            example="false",
+        ),
+        Field(
+            "file_type",
+            "on success what the file is: " + ", ".join(FILE_TYPES.values()),
+            type="u64",
+            show=Named(FILE_TYPES),
+            late=True,
+            optional=True,
+            example="regular",
+        ),
         Field("mode", "the permissions asked for a new file, octal", type="u64", show="{:04o}".format, example="0644"),
     )
     program = Path(__file__).with_name("open.c")

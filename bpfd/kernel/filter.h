@@ -365,6 +365,7 @@ static __always_inline void bpfd_look_up(struct bpfd_event *e, void *image, stru
 }
 #define BPFD_KEY_s64(value) ((u64)(value) ^ (1ULL << 63))
 #define BPFD_KEY_u64(value) ((u64)(value))
+#define BPFD_KEY_bool(value) ((u64)(value))
 #define BPFD_ASK_NUMBER(e, image, head, at, key)                                                                     \
   if ((head)->number[at].used)                                                                                       \
     bpfd_look_up(e, image, &(head)->number[at], key);
@@ -378,12 +379,16 @@ int bpfd_numbers(void *context) {
   struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
   if (page && page->head.generation == e->bpfd_generation) {
     struct bpfd_head *head = &page->head;
-    u64 owner = BPFD_OF_OTHER(e) ? e->uid | (u64)e->gid << 32 : bpf_get_current_uid_gid();
-    BPFD_ASK_NUMBER(e, image, head, 0, e->pid)
-    BPFD_ASK_NUMBER(e, image, head, 1, (u32)owner)
-    BPFD_ASK_NUMBER(e, image, head, 2, owner >> 32)
-    BPFD_ASK_NUMBER(e, image, head, 3, BPFD_KEY_s64(e->return_value))
-    BPFD_ASK_NUMBERS(e, image, head)
+    if (e->bpfd_is_late) {
+      BPFD_ASK_LATE_NUMBERS(e, image, head)
+    } else {
+      u64 owner = BPFD_OF_OTHER(e) ? e->uid | (u64)e->gid << 32 : bpf_get_current_uid_gid();
+      BPFD_ASK_NUMBER(e, image, head, 0, e->pid)
+      BPFD_ASK_NUMBER(e, image, head, 1, (u32)owner)
+      BPFD_ASK_NUMBER(e, image, head, 2, owner >> 32)
+      BPFD_ASK_NUMBER(e, image, head, 3, BPFD_KEY_s64(e->return_value))
+      BPFD_ASK_NUMBERS(e, image, head)
+    }
     if (!e->bpfd_candidates)
       return 0;
   }

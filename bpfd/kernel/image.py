@@ -147,17 +147,19 @@ def _in_order(plan: Plan, tracer_fields: tuple[Field, ...]) -> list[str]:
 def _order(plan: Plan, tracer_fields: tuple[Field, ...]) -> bytes:
     """The steps in the order in which they sort out most for least: numbers, what the probe filled, late fields."""
     known = {field.name: field for field in tracer_fields}
+    late = {field.name for field in tracer_fields if field.late}
     texts = text_fields(tracer_fields)
-    order = bytearray()
-    if plan.numbers:
-        order += bytes((NUMBERS, 0, 0, 0))
-    late_filled = not any(field.late for field in tracer_fields)
+    early_steps, late_steps = bytearray(), bytearray()
+    if plan.numbers.keys() - late:
+        early_steps += bytes((NUMBERS, 0, 0, 0))
+    if plan.numbers.keys() & late:
+        late_steps += bytes((NUMBERS, 0, 0, 0))
     for name, _, _, number, more in _walks(plan, tracer_fields):
-        if not late_filled and name in known and known[name].late:
-            order += bytes((LATE, 0, 0, 0))
-            late_filled = True
+        steps = late_steps if name in late else early_steps
         also = known[name].also if name in known else ""
         if also:
-            order += bytes((TEXT, texts.index(also), number, 1))
-        order += bytes((TEXT, texts.index(name), number, more))
-    return bytes(order + bytes((EMIT, 0, 0, 0)))
+            steps += bytes((TEXT, texts.index(also), number, 1))
+        steps += bytes((TEXT, texts.index(name), number, more))
+    if late_steps:
+        early_steps += bytes((LATE, 0, 0, 0))
+    return bytes(early_steps + late_steps + bytes((EMIT, 0, 0, 0)))

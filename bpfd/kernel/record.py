@@ -113,14 +113,16 @@ def _questions(fields: tuple[Field, ...]) -> list[str]:
                 f"if ((e)->bpfd_text == {number}) {{ (e)->bpfd_base = {at};"
                 f" (e)->bpfd_size = (e)->bpfd_length[BPFD_NUMBER_{name}]; }}"
             )
-    numbered = [
-        f"BPFD_ASK_NUMBER(e, image, head, {number}, BPFD_KEY_{field.type}((e)->{field.name}))"
-        for number, field in enumerate(plan.number_fields(fields))
-        if number >= len(plan.OWN_NUMBERS)
-    ]
+    early: list[str] = []
+    late: list[str] = []
+    for number, field in enumerate(plan.number_fields(fields)):
+        if number >= len(plan.OWN_NUMBERS):
+            asked = f"BPFD_ASK_NUMBER(e, image, head, {number}, BPFD_KEY_{field.type}((e)->{field.name}))"
+            (late if field.late else early).append(asked)
     return [
         "#define BPFD_LOCATE_TEXT(e) " + " ".join(texts),
-        "#define BPFD_ASK_NUMBERS(e, image, head) " + " ".join(numbered),
+        "#define BPFD_ASK_NUMBERS(e, image, head) " + " ".join(early),
+        "#define BPFD_ASK_LATE_NUMBERS(e, image, head) " + " ".join(late),
     ]
 
 

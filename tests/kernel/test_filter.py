@@ -74,7 +74,14 @@ number = st.builds(
 runtime = st.just(model.Test("containerRuntime", "is", ("docker",))) | st.just(
     model.Test("containerRuntime", "is", ("not-found",))
 )
-clause = texts | globs | regexes | there | number | runtime
+yes_or_no = st.builds(model.Test, st.just("writes"), st.just("is"), st.sampled_from([("true",), ("false",)]))
+file_type = st.builds(
+    model.Test,
+    st.just("file_type"),
+    st.sampled_from(["is", "contains", "prefix"]),
+    st.lists(st.sampled_from(["regular", "directory", "r", "c"]), min_size=1, max_size=2).map(tuple),
+)
+clause = texts | globs | regexes | there | number | runtime | yes_or_no | file_type
 conditions: st.SearchStrategy[Condition] = st.recursive(
     clause,
     lambda inner: (
@@ -282,6 +289,7 @@ MINE = """
 BPFD_LATE(e) {
   bpfd_user_string(e, late, e->bpfd_own[0]);
   e->slow = e->size;
+  e->slowly = e->count;
 }
 TRACEPOINT_PROBE(syscalls, sys_exit_prctl) {
   struct pt_regs *registers = bpfd_registers();
@@ -297,6 +305,7 @@ TRACEPOINT_PROBE(syscalls, sys_exit_prctl) {
   e->count = bpfd_argument(registers, 3);
   e->rare = bpfd_argument(registers, 4);
   e->yes = bpfd_argument(registers, 4) & 1;
+  e->some = bpfd_argument(registers, 3);
   e->kind = bpfd_argument(registers, 3);
   e->address[10] = e->address[11] = 0xff;
   e->address[12] = 10;
@@ -329,6 +338,8 @@ def mine(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
             Field("rare", "a number that is left out where it is 0", type="u64", optional=True),
             Field("slow", "a number found out late", type="s64", late=True),
             Field("yes", "yes or no", type="bool"),
+            Field("some", "yes, any number, or left out", type="bool", optional=True),
+            Field("slowly", "yes or no, found out late", type="bool", late=True),
             Field("kind", "a number shown as text", type="u64", show=hex),
             Field("address", "an address", type="address"),
         )
@@ -353,7 +364,12 @@ of_mine = (
         st.sampled_from(["is", "above", "below"]),
         st.lists(st.sampled_from(edges).map(str), min_size=1, max_size=3).map(tuple),
     )
-    | st.builds(model.Test, st.just("yes"), st.just("is"), st.sampled_from([("true",), ("false",)]))
+    | st.builds(
+        model.Test,
+        st.sampled_from(["yes", "some", "slowly"]),
+        st.just("is"),
+        st.sampled_from([("true",), ("false",), ("true", "false")]),
+    )
     | st.builds(
         model.Test, st.just("address"), st.just("net"), st.sampled_from([("10.0.0.0/24",), ("10.0.0.1",), ("::/0",)])
     )

@@ -7,6 +7,8 @@ import ctypes
 import errno
 import os
 import platform
+import socket
+import stat
 import subprocess
 import sys
 import time
@@ -112,6 +114,89 @@ def test_each_of_the_calls_is_told_with_its_flags_and_mode(
     event = opens.wait_for(of("made"))
     assert (event.return_value, event.data["flags"], event.data["mode"]) == (descriptor, flags, mode)
     assert event.data["path"] == f"{folder}/made"
+
+
+@pytest.mark.parametrize(
+    ("flags", "writes"),
+    [
+        (os.O_RDONLY, "false"),
+        (os.O_RDONLY | os.O_APPEND | os.O_CLOEXEC, "false"),
+        (os.O_WRONLY, "true"),
+        (os.O_RDWR, "true"),
+        (os.O_RDONLY | os.O_CREAT, "true"),
+        (os.O_RDONLY | os.O_TRUNC, "true"),
+        (os.O_PATH, "false"),
+        (os.O_PATH | os.O_RDWR | os.O_TRUNC, "false"),  # open(2): with O_PATH they are ignored
+    ],
+)
+def test_what_lets_the_file_be_written_is_said_and_judged_by_the_kernel(
+    opens: Bench, folder: Path, flags: int, writes: str
+) -> None:
+    (folder / "file").write_text("")
+    asked = how(flags, 0)
+
+    def told(name: bytes) -> list[str]:
+        made = [
+            libc.syscall(SYS_OPEN, name, flags, 0),
+            libc.openat(AT_FDCWD, name, flags, 0),
+            # openat2(2) takes no flags that make no sense
+            -1 if flags & os.O_PATH else libc.syscall(SYS_OPENAT2, AT_FDCWD, name, asked, 24),
+        ]
+        for descriptor in made:
+            if descriptor >= 0:
+                os.close(descriptor)
+        return [event.data["writes"] for event, _ in opens.events() if of(name)(event)]
+
+    rule = model.Test("writes", "is", (writes,))
+    for name in (b"file", b"nothing/at-all"):
+        assert not opens.judge_by([rule]).inexact
+        assert told(name) == [writes] * (2 if flags & os.O_PATH else 3)
+        opens.judge_by([Not(rule)])
+        assert told(name) == []
+
+
+def test_what_the_opened_file_is_is_said_and_judged_by_the_kernel(opens: Bench, folder: Path) -> None:
+    (folder / "file").write_text("")
+    (folder / "link").symlink_to("file")
+    os.mkfifo("pipe")
+    os.mknod("disk", 0o600 | stat.S_IFBLK, os.makedev(7, 200))
+    door = socket.socket(socket.AF_UNIX)
+    door.bind("door")
+    door.close()
+    types = {
+        "file": ("regular", 0),
+        ".": ("directory", 0),
+        "/dev/null": ("character", 0),
+        "pipe": ("fifo", os.O_NONBLOCK),
+        "disk": ("block", os.O_PATH),
+        "door": ("socket", os.O_PATH),
+        "link": ("symlink", os.O_PATH | os.O_NOFOLLOW),
+    }
+
+    def told() -> list[tuple[str, str]]:
+        opens.events()
+        for name, (_, flags) in types.items():
+            os.close(os.open(name, flags))
+        with pytest.raises(FileNotFoundError):
+            os.open("missing", os.O_RDONLY)
+        names = {*types, "missing"}
+        mine = [event.data for event, _ in opens.events() if event.pid == os.getpid()]
+        return [(data["filename"], data.get("file_type", "")) for data in mine if data["filename"] in names]
+
+    everything = [*((name, kind) for name, (kind, _) in types.items()), ("missing", "")]
+    assert told() == everything
+    for _, kind in everything[:-1]:
+        rule = model.Test("file_type", "is", (kind,))
+        plan = opens.judge_by([rule])
+        assert not plan.inexact
+        assert told() == [one for one in everything if one[1] == kind]
+        opens.judge_by([Not(rule)])
+        assert told() == [one for one in everything if one[1] != kind]
+
+
+def test_a_link_that_is_followed_is_what_it_leads_to(opens: Bench, folder: Path) -> None:
+    (folder / "link").symlink_to("/dev/zero")
+    assert opened(opens, "link").data["file_type"] == "character"
 
 
 def how(flags: int, mode: int) -> ctypes.Array[ctypes.c_uint64]:

@@ -26,6 +26,7 @@ FIELDS = (
     Field("call", "a number that is shown by name", type="u64", show=CALL),
     Field("slow", "a number that is found out late", type="u64", late=True),
     Field("flag", "yes or no", type="bool"),
+    Field("rare", "yes, or left out", type="bool", optional=True),
 )
 LOW, HIGH, MOST = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
 ALPHABET = "abA/é"
@@ -101,7 +102,13 @@ named = st.builds(
     ).map(tuple),
     st.booleans(),
 )
-clauses = named | texts | globs | regexes | there | compared | runtimes | st.just(model.Test("flag", "is", ("true",)))
+yes_or_no = st.builds(
+    model.Test,
+    st.sampled_from(["flag", "rare"]),
+    st.just("is"),
+    st.sampled_from([("true",), ("false",), ("true", "false")]),
+)
+clauses = named | texts | globs | regexes | there | compared | runtimes | yes_or_no
 conditions: st.SearchStrategy[Condition] = st.recursive(
     clauses,
     lambda inner: (
@@ -139,18 +146,23 @@ def events(draw: st.DrawFn) -> tuple[Event, dict[str, bytes], dict[str, int]]:
         "kind": draw(st.integers(0, 300)),
         "call": draw(st.sampled_from([0, 1, 2, 3, 7, 8, 12])),
         "slow": draw(st.integers(0, 3)),
+        "flag": draw(st.sampled_from([0, 1, 2, MOST])),
+        "rare": draw(st.integers(0, 1)),
         "pid": draw(st.sampled_from([0, 1, 2, 7, 0xFFFFFFFF])),
         "uid": draw(st.sampled_from([0, 1, 7, 0xFFFFFFFF])),
         "gid": 0,
         "returnValue": draw(st.sampled_from([LOW, -3, -1, 0, 1, 7, HIGH])),
     }
-    data = {"name": decoded(raw["name"]), "words": decoded(raw["words"].replace(b"\0", b" ")), "flag": "true"}
+    data = {"name": decoded(raw["name"]), "words": decoded(raw["words"].replace(b"\0", b" "))}
     data |= {
         "size": str(held["size"]),
         "kind": hex(held["kind"]),
         "call": CALL(held["call"]),
         "slow": str(held["slow"]),
+        "flag": "true" if held["flag"] else "false",
     }
+    if held["rare"]:
+        data["rare"] = "true"
     if held["count"]:
         data["count"] = str(held["count"])
     container = draw(st.sampled_from([HOST, Container("id", "docker"), Container("id", "kube")]))
@@ -249,8 +261,8 @@ def test_intervals_of_a_number_are_those_that_counting_finds(
         (Not(model.Test("name", "regex", (r"x\b",))), 'the kernel can\'t search for "x\\b": it has \\b'),
         (model.Test("kind", "is", ("0x1",)), "the text is made in Python"),
         (model.Test("user", "is", ("root",)), "only Python knows the field's text"),
-        (model.Test("flag", "is", ("true",)), "only Python knows the field's text"),
-        (model.Test("slow", "above", ("1",)), "compares numbers before this one is known"),
+        (model.Test("flag", "exists"), "the kernel can't compare so"),
+        (model.Test("containerInit", "is", ("true",)), "only Python knows the field's text"),
         (model.Test("count", "is", ("0",)), "left out where it is 0"),
     ],
 )
@@ -338,6 +350,13 @@ def test_names_of_numbers_are_for_the_kernel_where_no_number_could_be_meant() ->
     plan = planning.make(rules, FIELDS)
     assert (sorted(plan.exact_bits), list(plan.inexact)) == ([0, 1], [2])
     assert {bound.lower for bound in plan.numbers["call"].bounds} == {0, 1, 2, 3, 4}
+
+
+def test_the_kernel_decides_yes_and_no_alone_also_where_no_is_left_out() -> None:
+    for name in ("flag", "rare"):
+        for clause in (model.Test(name, "is", ("true",)), model.Test(name, "is", ("false",))):
+            plan = planning.make([clause, Not(clause), model.Test("slow", "above", ("1",))], FIELDS)
+            assert (set(plan.exact_bits), plan.inexact) == ({0, 1, 2}, {})
 
 
 def test_ancestors_are_gathered_only_where_a_rule_asks_for_them() -> None:
