@@ -2,12 +2,13 @@
 
 from bpfd.event import Container, Event
 from bpfd.hookspecs import hookimpl
-from bpfd.plugin import Action, BPFTracer, Emit, Field, Flags, Named, Tracer, TracerFamily
+from bpfd.plugin import Action, BPFTracer, ContainerChange, Emit, Field, Flags, Named, Tracer, TracerFamily
 
 __all__ = [
     "Action",
     "BPFTracer",
     "Container",
+    "ContainerChange",
     "Emit",
     "Event",
     "Field",

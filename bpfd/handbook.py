@@ -37,13 +37,16 @@ class About:
     probes: tuple[str, ...] = ()
     of_processes: bool = True
     """False: its events belong to no process."""
+    of_containers: bool = False
+    """Its events belong to a container, though to no process."""
 
 
 def about(tracer: type[AnyTracer]) -> About:
     """What a tracer's class says."""
-    in_kernel = issubclass(tracer, BPFTracer)
-    probes = tracer.probes if issubclass(tracer, BPFTracer) else ()
-    return About(tracer.name, inspect.cleandoc(tracer.__doc__ or ""), tracer.fields, probes, in_kernel)
+    text = inspect.cleandoc(tracer.__doc__ or "")
+    if issubclass(tracer, BPFTracer):
+        return About(tracer.name, text, tracer.fields, tracer.probes)
+    return About(tracer.name, text, tracer.fields, of_processes=False, of_containers=tracer.follows_containers)
 
 
 def section(one: About) -> str:
@@ -117,15 +120,12 @@ def event_text(one: About) -> str:
     data = {field.name: _example(field) for field in told}
     own = {field.name: field.example for field in own_fields.OWN}
     event = Event(int(own["time"]), one.name, 0, 0, 0, 0, 0, "", 0, data, HOST, "my-rule", own["host"])
+    if one.of_processes or one.of_containers:
+        container = (own["containerID"], own["containerRuntime"], own["containerName"], own["containerImage"])
+        event = event._replace(container=Container(*container))
     if one.of_processes:
-        pid, container = int(own["pid"]), (own["containerID"], own["containerRuntime"], own["containerName"])
-        event = event._replace(
-            pid=pid,
-            tid=pid,
-            ppid=int(own["ppid"]),
-            command=own["command"],
-            container=Container(*container, own["containerImage"]),
-        )
+        pid = int(own["pid"])
+        event = event._replace(pid=pid, tid=pid, ppid=int(own["ppid"]), command=own["command"])
     return "{" + _lines_of(list(_pieces(event.as_dict()))) + "}"
 
 
@@ -136,7 +136,8 @@ def rule_text(one: About) -> str:
     if field is None:
         return "\n".join(lines)
     value = _toml(field)
-    who = "{command} ({pid})" if one.of_processes else one.name
+    who = "{containerID}" if one.of_containers else one.name
+    who = "{command} ({pid})" if one.of_processes else who
     lines += [f'output = "{who}: {{{field.name}}}"', "", f"[filterEvents.{field.name}]"]
     lines += [f"is = [{value}]", "", "[[tests]]", f"event = {{ {field.name} = {value} }}", 'expect = "match"']
     return "\n".join(lines)

@@ -7,10 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from bpfd.alert import Alert
-from bpfd.event import Event
+from bpfd.event import Container, Event
 
 FieldType = Literal["string", "s64", "u64", "bool", "address"]
 """How the kernel part holds a field. All integers are 64 bits wide; an address is 16 bytes, IPv4 mapped into IPv6."""
@@ -104,7 +104,8 @@ class Field:
 class Emit(Protocol):
     """How a tracer without BPF hands over an event. Never blocks; False: the queue was full, the event counts as lost.
 
-    May be called from any thread. What is left out is filled in: the time is now, the process is none (0).
+    May be called from any thread. What is left out is filled in: the time is now, the process is none (0). The
+    container is named by its id, as far as the daemon knows it, or given whole.
     """
 
     def __call__(
@@ -120,7 +121,25 @@ class Emit(Protocol):
         command: str = "",
         return_value: int = 0,
         container_id: str = "",
+        container: Container | None = None,
     ) -> bool: ...
+
+
+ContainerAction = Literal["created", "running", "paused", "resumed", "exited", "oom", "destroyed"]
+
+
+class ContainerChange(NamedTuple):
+    """Something happened to a container: what a tracer is told that sets `follows_containers`."""
+
+    action: ContainerAction
+    container: Container
+    """Its full id and its runtime; its name, image and labels as far as the runtime has told them."""
+    time: int
+    """When, by the runtime's own word or when its cgroup showed it: nanoseconds since 1970."""
+    exit_code: int | None = None
+    """`exited`: what its first process said, 128 and the number of the signal where one ended it; None: nobody says."""
+    host_pid: int = 0
+    """Its first process as the host numbers it, also once that has ended; 0: not known."""
 
 
 class Tracer(ABC):
@@ -130,6 +149,9 @@ class Tracer(ABC):
     fields: ClassVar[tuple[Field, ...]] = ()
     default: ClassVar[bool] = False
     """Load it when the daemon has no rules and its configuration names no tracers."""
+    follows_containers: ClassVar[bool] = False
+    """True: `container_changed` is called from `start` to `stop`. The daemon watches containers' lives only while a
+    tracer follows them."""
 
     @abstractmethod
     def start(self, emit: Emit) -> None:
@@ -141,6 +163,13 @@ class Tracer(ABC):
     @abstractmethod
     def stop(self) -> None:
         """End, and join every thread that `start` made, within a second."""
+
+    def container_changed(self, change: ContainerChange) -> None:  # noqa: B027 - most follow no containers
+        """A container came, went or changed. Called for one at a time, in order, on a thread of bpfd's; return at once.
+
+        Containers that are there at the start are not told. Each change is told once, whether the runtime's API or the
+        container's cgroup told it first. An exception is logged.
+        """
 
 
 class TracerMap(Protocol):

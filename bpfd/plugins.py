@@ -43,7 +43,12 @@ C_MEMBERS = frozenset(("return_value", "ns_pid", "ancestors_length"))
 """What `struct bpfd_event` has beside the names of TAKEN and those that begin with bpfd_."""
 C_MACRO_ARGUMENTS = frozenset("e at args image head key value".split())
 """What macros of filter.h call their arguments, which would take the place of a member of that name."""
-TRACER_METHODS: Mapping[str, tuple[str, ...]] = {"__init__": (), "start": ("emit",), "stop": ()}
+TRACER_METHODS: Mapping[str, tuple[str, ...]] = {
+    "__init__": (),
+    "start": ("emit",),
+    "stop": (),
+    "container_changed": ("change",),
+}
 BPF_TRACER_METHODS: Mapping[str, tuple[str, ...]] = {"loaded": ("maps",), "settle": ("data", "return_value")}
 ACTION_METHODS: Mapping[str, tuple[str, ...]] = {
     "__init__": ("settings",),
@@ -156,6 +161,9 @@ def check_tracer(tracer: object) -> list[str]:
     wrong = [*_check_name(tracer), *check_fields(tracer.fields)]
     if issubclass(tracer, BPFTracer):
         return wrong + _check_program(tracer) + _check_methods(tracer, BPF_TRACER_METHODS, "cls")
+    follows: object = tracer.follows_containers
+    if not isinstance(follows, bool):
+        wrong.append(f"follows_containers: must be True or False, not {follows!r}"[:MOST_SAID])
     return wrong + _check_methods(tracer, TRACER_METHODS)
 
 

@@ -34,7 +34,8 @@ class QuickLook:
         return at once.
         """
         self._tracer, self._condition, self._wanted = tracer, condition, container
-        self._in_kernel = issubclass(tracer, BPFTracer)
+        self._by_daemon = issubclass(tracer, BPFTracer) or tracer.follows_containers
+        """It needs what the daemon has: the kernel, or containers."""
         self._live = Live(settings.trace_queue)
         self._counters = Counters()
         self._counters.watch("trace.slow_client", lambda: self._live.lost)
@@ -72,15 +73,15 @@ class QuickLook:
     def lost(self) -> dict[str, int]:
         """How many events were lost, by the daemon's names for what lost them. A cgroup not heard of loses no event."""
         table = self._counters.table()
-        return {name: count for name, count in table.items() if count and name != "containers.lost"}
+        return {name: count for name, count in table.items() if count and not name.startswith("containers.")}
 
     def _start(self) -> None:
-        if self._in_kernel or self._wanted:
+        if self._by_daemon or self._wanted:
             machine.check("bpfd run")
         container = find.container(self._wanted) if self._wanted else ""
         watching, name = self._watching, self._tracer.name
         watching.start()
-        if self._in_kernel or container:
+        if self._by_daemon or container:
             watching.follow_containers([name])
         else:
             watching.tracing.want([name])

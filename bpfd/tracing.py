@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from bpfd.counters import Counters
 from bpfd.errors import BpfdError, LoadError
@@ -17,7 +18,7 @@ from bpfd.kernel.image import scope_number
 from bpfd.kernel.program import Build, Program, Spec
 from bpfd.kernel.record import Lookup, make_decoder
 from bpfd.pipeline import Clock, Pipeline, Source
-from bpfd.plugin import AnyTracer, BPFTracer, Tracer
+from bpfd.plugin import AnyTracer, BPFTracer, ContainerChange, Tracer
 from bpfd.users import Users
 
 log = logging.getLogger("bpfd.tracing")
@@ -25,6 +26,14 @@ log = logging.getLogger("bpfd.tracing")
 PARALLEL = 4
 """How many programs are compiled at once; each takes 150 MB while it does."""
 CLOSE_TOGETHER = 8
+
+
+class Lives(Protocol):
+    """Who tells of containers' lives."""
+
+    def follow(self, listener: Callable[[ContainerChange], None]) -> None: ...
+
+    def unfollow(self, listener: Callable[[ContainerChange], None]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -62,6 +71,7 @@ class Tracing:
         self._container_of: Lookup = _no_container
         self._known_cgroups: Callable[[], Mapping[int, str]] = dict
         self._container_by_id: Callable[[str], Container] = _no_container_by_id
+        self._lives: Lives | None = None
         self._lock = threading.Lock()
 
     def prepare(
@@ -70,11 +80,14 @@ class Tracing:
         container_of: Lookup,
         container_by_id: Callable[[str], Container],
         known: Callable[[], Mapping[int, str]],
+        lives: Lives,
     ) -> None:
         """Say what programs are built with and how containers are named; once, before the first `want`.
 
-        `known` gives the runtime of every cgroup that is known, `not-found` for the host's.
+        `known` gives the runtime of every cgroup that is known, `not-found` for the host's; `lives` tells of
+        containers.
         """
+        self._lives = lives
         self._build, self._container_of, self._container_by_id = build, container_of, container_by_id
         self._known_cgroups = known
 
@@ -188,7 +201,9 @@ class Tracing:
 
     def _start_plain(self, tracer: type[Tracer]) -> Running:
         name, host, pipeline = tracer.name, self._host, self._pipeline
-        container_by_id = self._container_by_id
+        container_by_id, lives = self._container_by_id, self._lives
+        if tracer.follows_containers and lives is None:
+            raise LoadError(f'tracer "{name}": containers are not followed here')
 
         def emit(
             data: Mapping[str, str],
@@ -202,8 +217,10 @@ class Tracing:
             command: str = "",
             return_value: int = 0,
             container_id: str = "",
+            container: Container | None = None,
         ) -> bool:
-            container = container_by_id(container_id) if container_id else HOST
+            if container is None:
+                container = container_by_id(container_id) if container_id else HOST
             when = time or self._clock.now()
             event = Event(
                 when, name, pid, tid or pid, ppid, uid, gid, command, return_value, dict(data), container, "", host
@@ -211,12 +228,20 @@ class Tracing:
             return pipeline.put(event)
 
         plain = tracer()
-        return Running(tracer, plain=plain, begin=lambda: plain.start(emit))
+
+        def begin() -> None:
+            plain.start(emit)
+            if tracer.follows_containers and lives is not None:
+                lives.follow(plain.container_changed)
+
+        return Running(tracer, plain=plain, begin=begin)
 
     def _stop(self, name: str) -> None:
         running = self._running.pop(name)
         try:
             if running.plain is not None and running.begin is None:
+                if running.plain.follows_containers and self._lives is not None:
+                    self._lives.unfollow(running.plain.container_changed)
                 running.plain.stop()
             if running.program is not None and running.source is not None:
                 self._pipeline.remove(running.source)

@@ -11,6 +11,7 @@ from bpfd.containers import watch
 from bpfd.containers.cgroups import find_hierarchy
 from bpfd.containers.docker import DockerWatch
 from bpfd.containers.index import ContainerIndex
+from bpfd.containers.life_watch import LifeWatch
 from bpfd.counters import Counters
 from bpfd.enforcement import DeliverTo, Enforcement
 from bpfd.event import NOT_FOUND, Event
@@ -47,6 +48,7 @@ class Watching:
         self.enforcement = Enforcement(self.tracing, self.pipeline, deliver, settings.default_actions, responders, note)
         self.index: ContainerIndex | None = None
         """The containers, once they are followed."""
+        self._lives: LifeWatch | None = None
         self._closing = ExitStack()
         self._closing.callback(self.pipeline.stop)
 
@@ -70,7 +72,9 @@ class Watching:
         self.index = index = ContainerIndex(hierarchy)
         build = Build(headers.ensure(self._settings.cache_dir), hierarchy.subsystem, self_pid=machine.own_pid())
         index.scan()
-        self.tracing.prepare(build, index.lookup, index.by_id, index.known)
+        self._lives = lives = LifeWatch(index)
+        index.on_cgroup, index.on_gone = lives.cgroup_came, lives.cgroup_went
+        self.tracing.prepare(build, index.lookup, index.by_id, index.known, lives)
         index.on_scope = self.tracing.set_scope
         sparing = Sparing(Protected(self._settings.protected), self.tracing.spare, self._cgroups_named)
         sparing.refresh()
@@ -79,7 +83,7 @@ class Watching:
         with ThreadPoolExecutor(1, thread_name_prefix="bpfd-load") as pool:
             watcher = pool.submit(program.load, watch.SPEC, build)
             self.tracing.want(wanted)
-            self._follow(watcher.result(), index, hierarchy.hierarchy_id)
+            self._follow(watcher.result(), index, lives, hierarchy.hierarchy_id)
 
     def _cgroups_named(self, names: Set[str]) -> set[int]:
         """The cgroups of containers that go by one of `names`."""
@@ -104,18 +108,27 @@ class Watching:
         for cgroup_id, runtime in index.known().items():
             tell(cgroup_id, runtime)
 
-    def _follow(self, watcher: Program, index: ContainerIndex, hierarchy_id: int) -> None:
+    def _follow(self, watcher: Program, index: ContainerIndex, lives: LifeWatch, hierarchy_id: int) -> None:
         source = Source("cgroups", watcher.ring, watch.make_taker(index, hierarchy_id), first=True)
         self._closing.callback(watcher.close)
         self._closing.callback(self.pipeline.remove, source)
-        self._counters.watch("containers.lost", lambda: watcher.lost)
-        self._closing.callback(self._counters.unwatch, "containers.lost")
+        lives.lost = lambda: watcher.lost
+        for name, count in {
+            "lost": lives.lost,
+            "changes_lost": lambda: lives.changes_lost,
+            "unfollowed": lambda: lives.unfollowed,
+        }.items():
+            self._counters.watch(f"containers.{name}", count)
+            self._closing.callback(self._counters.unwatch, f"containers.{name}")
         self.pipeline.add(source)
         index.scan()  # again: what came since the first time
-        docker = DockerWatch(index)
+        docker = DockerWatch(index, lives=lives)
+        lives.on_begin = docker.again
         docker.start()
         self._closing.callback(docker.stop)
 
     def _close_index(self) -> None:
+        if self._lives is not None:
+            self._lives.close()
         if self.index is not None:
             self.index.close()

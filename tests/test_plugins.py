@@ -282,6 +282,8 @@ METHODS: list[tuple[type, dict[str, Any], str]] = [
     (Plain, {"start": None}, "start: is missing; define start(self, emit)"),
     (Plain, {"stop": lambda self, timeout_s: None}, "stop(self, timeout_s): must take (self)"),
     (Plain, {"stop": Tracer.stop}, "stop: is missing; define stop(self)"),
+    (Plain, {"container_changed": lambda self: None}, "container_changed(self): must take (self, change)"),
+    (Plain, {"follows_containers": "yes"}, "follows_containers: must be True or False, not 'yes'"),
     (Plain, {"__init__": lambda self, path: None}, "__init__(self, path): must take (self)"),
     (Kernel, {"loaded": classmethod(lambda cls: None)}, "loaded(): must take (cls, maps)"),
     (

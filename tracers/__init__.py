@@ -8,6 +8,7 @@ from bpfd.tracers.bashreadline import BashreadlineTracer
 from bpfd.tracers.bind import BindTracer
 from bpfd.tracers.bpf import BpfTracer
 from bpfd.tracers.chargen import ChargenTracer
+from bpfd.tracers.container import ContainerTracer
 from bpfd.tracers.dockeropenbreakout import DockerOpenBreakoutTracer
 from bpfd.tracers.exec import ExecTracer
 from bpfd.tracers.iouring import IouringTracer
@@ -38,6 +39,7 @@ def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
         BindTracer,
         BpfTracer,
         ChargenTracer,
+        ContainerTracer,
         DockerOpenBreakoutTracer,
         ExecTracer,
         IouringTracer,

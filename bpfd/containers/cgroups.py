@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,12 +45,9 @@ class Hierarchy:
     """v1: the controller's enum cgroup_subsys_id in this kernel, where a program finds the task's cgroup."""
 
 
-def find_hierarchy(prefer_v1: bool = False, mounts: Path = MOUNTS) -> Hierarchy:
-    """The hierarchy to know containers by: v2, also in hybrid mode, for runtimes put containers there as well.
-
-    Without v2, or if v1 is preferred: a v1 controller's. Raises `KernelError` if there is none.
-    """
-    v2: Hierarchy | None = None
+def hierarchies(mounts: Path = MOUNTS) -> tuple[tuple[Path, str] | None, Mapping[str, tuple[Path, str]]]:
+    """Where v2 is mounted, and each controller of v1, with the cgroup that is mounted there."""
+    v2: tuple[Path, str] | None = None
     v1: dict[str, tuple[Path, str]] = {}
     for row in mounts.read_text(errors="surrogateescape").splitlines():
         left, _, right = row.partition(" - ")
@@ -59,17 +56,26 @@ def find_hierarchy(prefer_v1: bool = False, mounts: Path = MOUNTS) -> Hierarchy:
             continue
         root, mount = (_OCTAL.sub(lambda found: chr(int(found[1], 8)), field) for field in fields[3:5])
         if kind == "cgroup2":
-            v2 = v2 or Hierarchy(Path(mount), 2, root=root)
+            v2 = v2 or (Path(mount), root)
         else:
             for controller in options.split(","):
                 v1.setdefault(controller, (Path(mount), root))
+    return v2, v1
+
+
+def find_hierarchy(prefer_v1: bool = False, mounts: Path = MOUNTS) -> Hierarchy:
+    """The hierarchy to know containers by: v2, also in hybrid mode, for runtimes put containers there as well.
+
+    Without v2, or if v1 is preferred: a v1 controller's. Raises `KernelError` if there is none.
+    """
+    v2, v1 = hierarchies(mounts)
     chosen = next((name for name in V1_CONTROLLERS if name in v1), None)
     if chosen is not None and (prefer_v1 or v2 is None):
         mounted, root = v1[chosen]
         return Hierarchy(mounted, 1, chosen, _hierarchy_id(chosen), root, subsystem_index(chosen))
     if v2 is None:
         raise KernelError("cgroups: no hierarchy is mounted; mount -t cgroup2 none /sys/fs/cgroup")
-    return v2
+    return Hierarchy(v2[0], 2, root=v2[1])
 
 
 def _hierarchy_id(controller: str) -> int:

@@ -22,7 +22,10 @@ MOST_REPLY = 16 << 20
 MOST_EVENT = 1 << 20
 _PIECE = 1 << 16
 _REPLY_S = 10
-_CONTAINERS = {"type": ["container"], "event": ["create", "start", "rename"]}
+_CONTAINERS = {
+    "type": ["container"],
+    "event": ["create", "start", "rename", "pause", "unpause", "die", "oom", "destroy"],
+}
 
 
 class OversizeError(OSError):
@@ -53,12 +56,23 @@ class Engine:
 
     def running(self) -> Any:
         """The reply to GET /containers/json: what runs now."""
-        with self._get("/containers/json", {}, _REPLY_S) as response:
+        return self._json("/containers/json", {})
+
+    def everything(self) -> Any:
+        """The same of all containers that there are."""
+        return self._json("/containers/json", {"all": "1"})
+
+    def inspect(self, container_id: str) -> Any:
+        """The reply to GET /containers/ID/json. `container_id` must be a full id."""
+        return self._json(f"/containers/{container_id}/json", {})
+
+    def _json(self, path: str, params: dict[str, str]) -> Any:
+        with self._get(path, params, _REPLY_S) as response:
             body = bytearray()
             for piece in response.iter_content(_PIECE):
                 body += piece
                 if len(body) > MOST_REPLY:
-                    raise OversizeError(f"a list of containers of more than {MOST_REPLY >> 20} MiB")
+                    raise OversizeError(f"{path}: an answer of more than {MOST_REPLY >> 20} MiB")
         return json.loads(body)
 
     @contextmanager

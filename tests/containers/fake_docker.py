@@ -6,19 +6,24 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bpfd.containers.lives import Listed
+from bpfd.event import HOST, Container
+
 
 class FakeDocker:
-    """Answers /events with `events`, and the list of containers with `running`, each as raw bytes of a body."""
+    """Answers /events with `events`, the list of containers with `running`, and one of them with `inspected`, each as
+    raw bytes of a body."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.address = f"unix://{path}"
         self.running: bytes = b"[]"
+        self.inspected: bytes = b"{}"
         self.events: bytes = b""
         self.head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
         self.silent_on: str = ""
@@ -75,7 +80,8 @@ class FakeDocker:
                     if self.end_events:
                         made.shutdown(socket.SHUT_RDWR)
                 else:
-                    made.sendall(self.head + b"Content-Length: %d\r\n\r\n" % len(self.running) + self.running)
+                    body = self.running if path.endswith("/containers/json") else self.inspected
+                    made.sendall(self.head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         except OSError:
             return
 
@@ -89,10 +95,39 @@ class Told:
     def describe(self, container_id: str, name: str, image: str, labels: Any) -> None:
         self.calls.append((container_id, name, image, dict(labels)))
 
+    def by_id(self, container_id: str) -> Container:
+        return next((Container(*call[:1], "docker", *call[1:]) for call in self.calls if call[0] == container_id), HOST)
 
-def event(container_id: str, **attributes: str) -> bytes:
-    """One `create` event as Docker writes it."""
-    message = {"Type": "container", "Action": "create", "Actor": {"ID": container_id, "Attributes": attributes}}
+
+class Followed:
+    """Somebody who wants to know what becomes of containers, and keeps it."""
+
+    is_followed = True
+
+    def __init__(self) -> None:
+        self.lists: list[tuple[list[Listed], bool]] = []
+        self.said: list[tuple[str, str | None, int | None]] = []
+        self.times: list[int] = []
+        self.left = self.away = 0
+
+    def docker_listed(self, listed: Iterable[Listed], at: int, is_whole: bool) -> None:
+        self.lists.append((list(listed), is_whole))
+
+    def docker_said(self, container_id: str, state: str | None, at: int, exit_code: int | None) -> None:
+        self.said.append((container_id, state, exit_code))
+        self.times.append(at)
+
+    def docker_left(self) -> None:
+        self.left += 1
+
+    def docker_is_away(self) -> None:
+        self.away += 1
+
+
+def event(container_id: str, action: str = "create", at: object = None, **attributes: str) -> bytes:
+    """One event as Docker writes it."""
+    actor = {"ID": container_id, "Attributes": attributes}
+    message = {"Type": "container", "Action": action, "Actor": actor, "timeNano": at}
     return json.dumps(message).encode() + b"\n"
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from bpfd.containers import docker as module
 from bpfd.containers.docker import DockerWatch
-from tests.containers.fake_docker import FakeDocker, Told, event, eventually, fake_docker
+from bpfd.containers.lives import Listed
+from tests.containers.fake_docker import FakeDocker, Followed, Told, event, eventually, fake_docker
 
 ID = "4f797c539e6c745de61a93ca3ff892358ecbcaccd8414d5db545c38428142970"
 OTHER = "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d"
@@ -36,10 +37,10 @@ def fake(tmp_path: Path) -> Iterator[FakeDocker]:
 
 
 @contextmanager
-def following(address: str) -> Iterator[Told]:
+def following(address: str, followed: Followed | None = None) -> Iterator[Told]:
     """A watch that must end within a second and leave no thread."""
     told = Told()
-    watch = DockerWatch(told, address)
+    watch = DockerWatch(told, address, followed)
     watch.start()
     try:
         yield told
@@ -158,7 +159,7 @@ def test_a_reply_without_end_is_cut(
     monkeypatch.setattr(engine, "MOST_REPLY", 1 << 20)
     fake.running = b"[" + b" " * (3 << 20)
     with following(fake.address) as told:
-        eventually(lambda: any("a list of containers of more than 1 MiB" in line for line in caplog.messages))
+        eventually(lambda: any("/containers/json: an answer of more than 1 MiB" in line for line in caplog.messages))
     assert told.calls == []
 
 
@@ -201,3 +202,122 @@ def test_the_environment_says_where_docker_is(fake: FakeDocker, monkeypatch: pyt
     monkeypatch.setenv("DOCKER_HOST", fake.address)
     with following(""):
         eventually(lambda: "/events" in fake.asked)
+
+
+def test_what_becomes_of_containers_is_told_to_who_follows_them(fake: FakeDocker) -> None:
+    fake.running = json.dumps(
+        [
+            {"Id": ID, "State": "exited", "Status": "Exited (137) 2 hours ago"},
+            {"Id": OTHER, "State": "paused", "Status": "Up 3 minutes (Paused)"},
+            {"Id": "0" * 64, "State": "sublimated"},
+            {"Id": "1" * 64},
+            {"Id": 5, "State": "running"},
+            None,
+        ]
+    ).encode()
+    actions = ("create", "start", "pause", "unpause", "oom", "destroy", "start")
+    fake.events = b"".join(event(ID, action, number) for number, action in enumerate(actions, 1))
+    fake.events += event(OTHER, "die", 8, exitCode="3", execDuration="1")
+    followed = Followed()
+    with following(fake.address, followed) as told:
+        eventually(lambda: len(followed.said) == 8)
+    assert followed.lists == [([Listed(ID, "exited", 137), Listed(OTHER, "paused")], True)]
+    states = ["created", "running", "paused", "running", None, "destroyed", "running"]
+    assert followed.said == [*((ID, state, None) for state in states), (OTHER, "exited", 3)]
+    assert followed.times == list(range(1, 9))
+    assert followed.left == 1
+    assert "exitCode" not in {key for _, _, _, labels in told.calls for key in labels}
+
+
+def test_who_follows_is_told_that_there_is_no_docker(tmp_path: Path) -> None:
+    followed = Followed()
+    with following(f"unix://{tmp_path}/none.sock", followed):
+        eventually(lambda: followed.away > 0)
+    assert (followed.left, followed.lists) == (0, [])
+
+
+def test_a_label_is_not_taken_for_the_exit_code(fake: FakeDocker) -> None:
+    """Docker puts labels over its own words."""
+    fake.events = event(ID, exitCode="0") + event(ID, "die", exitCode="0")
+    fake.inspected = b'{"State": {"ExitCode": 3}}'
+    followed = Followed()
+    with following(fake.address, followed):
+        eventually(lambda: len(followed.said) == 2)
+    assert followed.said[1] == (ID, "exited", 3)
+    assert f"/containers/{ID}/json" in fake.asked
+
+
+@pytest.mark.parametrize("inspected", [b"", b"null", b"[]", b'{"State": 5}', b'{"State": {"ExitCode": "x"}}', b"{}"])
+def test_where_the_exit_code_cannot_be_had_there_is_none(fake: FakeDocker, inspected: bytes) -> None:
+    fake.events = event(ID, exitCode="0") + event(ID, "die", exitCode="0")
+    fake.inspected = inspected
+    followed = Followed()
+    with following(fake.address, followed):
+        eventually(lambda: len(followed.said) == 2)
+    assert followed.said[1] == (ID, "exited", None)
+
+
+@pytest.mark.parametrize("code", ["", "x", "-1", "1000", "\u0663", "3 "])
+def test_an_exit_code_that_is_none_is_left_out(fake: FakeDocker, code: str) -> None:
+    fake.events = event(ID, "die", exitCode=code)
+    followed = Followed()
+    with following(fake.address, followed):
+        eventually(lambda: len(followed.said) == 1)
+    assert followed.said == [(ID, "exited", None)]
+
+
+@pytest.mark.parametrize("at", [None, "soon", -5, 0, 1 << 62, 1.5, True, []])
+def test_a_time_that_makes_no_sense_is_now(fake: FakeDocker, at: object) -> None:
+    fake.events = event(ID, "start", at)
+    followed = Followed()
+    with following(fake.address, followed):
+        eventually(lambda: len(followed.times) == 1)
+    assert abs(followed.times[0] - time.time_ns()) < 60 * 10**9
+
+
+def test_an_event_of_nobody_tells_nothing(fake: FakeDocker) -> None:
+    nonsense: list[object] = [
+        {"Action": "start"},
+        {"Action": "start", "Actor": 5},
+        {"Action": "start", "Actor": {"ID": "../../etc"}},
+        {"Action": "start", "Actor": {"ID": ["x"]}},
+        {"Action": ["start"], "Actor": {"ID": ID}},
+        {"Action": "exec_die", "Actor": {"ID": ID}},
+        {"Actor": {"ID": ID}},
+        {"Action": "die", "Actor": {"ID": OTHER, "Attributes": "x"}},
+    ]
+    fake.events = b"".join(json.dumps(one).encode() + b"\n" for one in nonsense)
+    followed = Followed()
+    with following(fake.address, followed):
+        eventually(lambda: len(followed.said) == 1)
+    assert followed.said == [(OTHER, "exited", None)]
+
+
+def test_who_begins_to_follow_is_given_a_list_at_once(fake: FakeDocker, caplog: pytest.LogCaptureFixture) -> None:
+    followed = Followed()
+    followed.is_followed = False
+    watch = DockerWatch(Told(), fake.address, followed)
+    watch.start()
+    try:
+        eventually(lambda: fake.asked.count("/containers/json") == 1)
+        assert followed.lists == []
+        followed.is_followed = True
+        watch.again()
+        eventually(lambda: followed.lists == [([], True)])
+    finally:
+        watch.stop()
+    assert fake.asked.count("/events") == 2
+    assert caplog.messages == []
+
+
+def test_a_list_that_is_too_long_leaves_what_runs(fake: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bpfd.containers import engine
+
+    def too_long(self: object) -> None:
+        raise engine.OversizeError("too long")
+
+    monkeypatch.setattr(engine.Engine, "everything", too_long)
+    fake.running = json.dumps([{"Id": ID, "State": "running"}]).encode()
+    followed = Followed()
+    with following(fake.address, followed):
+        eventually(lambda: followed.lists == [([Listed(ID, "running")], False)])

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from bpfd.containers.cgroups import find_hierarchy
 from bpfd.tracers.chargen import PRINTABLE, WIDTH
+from tests.dockerd import Dockerd
 from tests.tracers import test_bpf, test_mount, test_syslog, test_tcpdrop
 from tests.tracers.network import run
 from tests.tracers.ring import SQPOLL, Ring
@@ -330,6 +331,19 @@ WITHOUT_BPF: Mapping[str, list[Mapping[str, Value]]] = {
     "chargen": [{"line": PRINTABLE[:WIDTH], "number": "1"}],
 }
 """What tracers tell by themselves."""
+
+
+def container(dockerd: Dockerd) -> list[Mapping[str, Value]]:
+    made = dockerd.run("exit 3", name="every-field-of-one", labels={"tier": "front", "app": "web"})
+    made.wait()
+    made.remove()
+    known = {"name": "every-field-of-one", "image": dockerd.image, "labels": "app=web,tier=front"}
+    ended: Mapping[str, Value] = {"action": "exited", **known, "exit_code": "3", "host_pid": number}
+    return [{"action": "created", **known}, ended, {"action": "destroyed", **known}]
+
+
+OF_CONTAINERS: Mapping[str, Callable[[Dockerd], list[Mapping[str, Value]]]] = {"container": container}
+"""Of tracers that follow containers: what must be told of one."""
 
 
 def loads_no_modules() -> str:

@@ -5,6 +5,7 @@ The table is printed (pytest -s), and kept as `fields.md` below pytest's cache d
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from bpfd.quicklook import QuickLook
 from bpfd.rules import fields, model
 from bpfd.settings import Settings
 from bpfd.tracers.open import OpenTracer
-from tests.daemon.running import until
+from tests.daemon.running import START_S, until
 from tests.dockerd import Dockerd
-from tests.tracers.loads import CANNOT_HAPPEN, LOADS, WITHOUT_BPF, Told, Value
+from tests.tracers.loads import CANNOT_HAPPEN, LOADS, OF_CONTAINERS, WITHOUT_BPF, Told, Value
 from tests.tracers.test_ticker import Taken
 from tests.tracers.tracing import tracing
 
@@ -67,7 +68,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_tracer_has_an_entry() -> None:
-    assert sorted(TRACERS) == sorted([*LOADS, *WITHOUT_BPF])
+    assert sorted(TRACERS) == sorted([*LOADS, *WITHOUT_BPF, *OF_CONTAINERS])
 
 
 @pytest.mark.parametrize("name", IN_KERNEL)
@@ -102,6 +103,37 @@ def test_every_field_of_a_tracer_without_bpf_is_seen_with_a_right_value(name: st
     for wanted, data in zip(WITHOUT_BPF[name], told, strict=True):
         assert _holds(wanted, data), data
     _check_and_note(tracer, {field: value for data in told for field, value in data.items()}, table)
+
+
+@pytest.mark.parametrize("name", sorted(OF_CONTAINERS))
+def test_every_field_of_a_tracer_that_follows_containers_is_seen_with_a_right_value(
+    name: str, dockerd: Dockerd, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, table: list[Row]
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", dockerd.address)
+    events: list[Event] = []
+    with QuickLook(TRACERS[name], model.All(), Settings(cache_dir=cache_dir), lambda: None) as look:
+        until(lambda: _is_dockers_word(look, dockerd), lambda: "Docker is not followed", START_S)
+        wanted = OF_CONTAINERS[name](dockerd)
+
+        def missing() -> list[Mapping[str, Value]]:
+            events.extend(look.take())
+            return [one for one in wanted if not any(_holds(one, event.data) for event in events)]
+
+        until(lambda: not missing(), lambda: (missing(), events))
+    seen = {key: event.data[key] for one in wanted for event in events if _holds(one, event.data) for key in one}
+    _check_and_note(TRACERS[name], seen, table)
+
+
+def _is_dockers_word(look: QuickLook, dockerd: Dockerd) -> bool:
+    """Whether Docker is heard of a container that is made, but never runs, and so has no cgroup."""
+    probe = dockerd.client.containers.create(dockerd.image, ["true"], network_mode="none")
+    probe.remove()
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        if any(event.container.id == probe.id for event in look.take()):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_every_field_of_every_event_is_seen_with_a_right_value(
