@@ -8,7 +8,7 @@ from bpfd.plugin import Field
 from bpfd.rules import fields, patterns, values
 from bpfd.rules.context import Context
 from bpfd.rules.locate import KeyPath
-from bpfd.rules.model import All, Any, Condition, Not, Rule, Test
+from bpfd.rules.model import SEVERITIES, All, Any, Condition, Not, Rule, Test
 
 MOST_COMPARED = 300
 """How many rules of one tracer and with the same actions are compared with each other."""
@@ -95,7 +95,7 @@ def _range_impossible(field: Field, mine: Iterable[Test], parts: Sequence[Condit
 def covered(rules: Iterable[Rule]) -> dict[str, str]:
     """For each rule that another one covers, that other's name.
 
-    The other has the same tracer and actions, and matches every event that the rule matches.
+    The other has the same tracer and actions, is as severe at least, and matches every event that the rule matches.
     """
     groups: dict[tuple[object, ...], list[Rule]] = {}
     for rule in rules:
@@ -103,10 +103,10 @@ def covered(rules: Iterable[Rule]) -> dict[str, str]:
             groups.setdefault((rule.tracer, rule.actions, rule.mode, rule.where), []).append(rule)
     found: dict[str, str] = {}
     for group in groups.values():
-        split = [(rule.name, _flat(rule.condition)) for rule in group[:MOST_COMPARED]]
-        for name, parts in split:
-            for other, wider in split:
-                if other != name and found.get(other) != name and _implies(parts, wider):
+        split = [(rule.name, SEVERITIES.index(rule.severity), _flat(rule.condition)) for rule in group[:MOST_COMPARED]]
+        for name, bad, parts in split:
+            for other, worse, wider in split:
+                if other != name and worse <= bad and found.get(other) != name and _implies(parts, wider):
                     found[name] = other
                     break
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import pytest
 
 from bpfd import Event, plugins
 from bpfd.cli import main as cli
+from bpfd.cli.known import known as installed
 from bpfd.counters import Counters
 from bpfd.plugins import load_plugins
 from bpfd.respond import Actions
+from bpfd.rules import plan
 from bpfd.rules.check import Known
+from bpfd.rules.directory import load_directory
 from bpfd.rules.fields import OWN
 from bpfd.rules.load import parse_rule
 from bpfd.settings import Settings, load, parse
@@ -151,10 +155,31 @@ def test_the_readmes_tracer_and_action_are_plugins() -> None:
     assert found["counts"] == {"ends": 1}
 
 
-def test_the_shipped_rules_are_good_and_pass_their_own_tests(capsys: pytest.CaptureFixture[str]) -> None:
-    rules = list((ROOT / "contrib" / "rules").glob("*.toml"))
-    assert cli.main(["check", "--strict", str(ROOT / "contrib" / "rules")]) == 0
-    assert capsys.readouterr().out.startswith(f"{len(rules)} good rules, ")
+RULES = ROOT / "contrib" / "rules"
+DETECTIONS = [path for path in (RULES / "falco").glob("*.toml") if path.name != "definitions.toml"]
+
+
+def test_the_shipped_rules_are_good_and_pass_their_own_tests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also the detections, alone and beside the others."""
+    others = list(RULES.glob("*.toml"))
+    for path in (*others, *DETECTIONS, RULES / "falco" / "definitions.toml"):
+        shutil.copy(path, tmp_path)
+    for folder, count in ((RULES, others), (RULES / "falco", DETECTIONS), (tmp_path, [*others, *DETECTIONS])):
+        assert cli.main(["check", "--strict", str(folder)]) == 0
+        assert capsys.readouterr().out.startswith(f"{len(count)} good rules, ")
+
+
+def test_the_readme_of_the_detections_says_of_each_what_it_attaches_to_and_who_decides() -> None:
+    text = (RULES / "falco" / "README.md").read_text()
+    rows = re.findall(r"^\| (?:\w+ )?\| `(\w+)\.toml` \| `(.+?)` \| (in the kernel|by Python: .+) \|$", text, re.M)
+    said = {name: (tracer, decided == "in the kernel") for name, tracer, decided in rows}
+    known = installed(Settings())
+    found = {}
+    for rule in load_directory(RULES / "falco", known).rules:
+        found[rule.name] = rule.tracer, not plan.make([rule.condition], known.tracers[rule.tracer]).inexact
+    assert said == found
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "tests/README.md", "tests/bench/README.md"])

@@ -147,7 +147,7 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, user_of: Users, 
     fields = tracer.fields
     fixed = layout(fields)
     unpack, begin, head = fixed.unpack_from, fixed.size, len(HEADER)
-    number_plan = [(head + at, f.name, f.show or _SHOW[f.type], f.optional) for at, f in enumerate(numbers(fields))]
+    number_plan = [(head + at, f.name, f.show or _SHOW[f.type], _left_out(f)) for at, f in enumerate(numbers(fields))]
     length_at = head + len(number_plan)
     text_plan = [
         (length_at + at, f.name, f.show or (_spaced if f.spaces else _decode), f.optional)
@@ -169,9 +169,9 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, user_of: Users, 
             at = end
             if raw or not optional:
                 data[key] = show(raw)
-        for index, key, show, optional in number_plan:
+        for index, key, show, left_out in number_plan:
             number = values[index]
-            if number or not optional:
+            if number != left_out:
                 data[key] = show(number)
         if settle is not None:
             settle(data, result)
@@ -207,6 +207,13 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, user_of: Users, 
         return event, (generation, candidates)
 
     return decode
+
+
+def _left_out(field: Field) -> int | bytes | None:
+    """The value with which a number or an address is left out of the event; None: it is always there."""
+    if not field.optional:
+        return None
+    return bytes(16) if field.type == "address" else 0
 
 
 class _Commands(dict[bytes, str]):

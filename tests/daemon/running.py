@@ -116,7 +116,7 @@ class RunningDaemon:
         path.write_text(text)
         return path
 
-    def start(self, *flags: str, config: str = "", **options: Any) -> RunningDaemon:
+    def start(self, *flags: str, config: str = "", within_s: float = START_S, **options: Any) -> RunningDaemon:
         """Start it and wait until it is ready. `config` are more lines of its configuration."""
         said = len(self.log)
         self.launch(*flags, config=config, **options)
@@ -128,7 +128,7 @@ class RunningDaemon:
                 raise AssertionError(f"it ended with {status}: {self.log[said:]}")
             return "bpfd: ready" in self.log[said:]
 
-        until(ready, lambda: f"it is not ready: {self.log[said:]}", START_S)
+        until(ready, lambda: f"it is not ready: {self.log[said:]}", within_s)
         return self
 
     def fail_to_start(self, *flags: str, config: str = "", **options: Any) -> list[str]:

@@ -89,6 +89,7 @@ def test_what_is_no_length_of_time_is_refused(text: object) -> None:
     [
         ("", '[filterEvents.path]\nprefix = "/etc/"'),
         ('[filterEvents.path]\nprefix = "/etc/"', '[filterEvents.path]\nprefix = ["/etc/ssh/", "/etc/pam.d/"]'),
+        ('severity = "alert"', '[filterEvents.path]\nprefix = "/etc/"'),
         ('[filterEvents.path]\nvalues = ["etc"]', '[filterEvents.path]\nis = "/etc/shadow"'),
         ("[filterEvents.uid]\nis = [0, 1]", "[filterEvents.uid]\nis = [0]\n[filterEvents.gid]\nis = [0]"),
         ("[filterEvents.uid]\nabove = 999", "[filterEvents.uid]\nabove = 1000"),
@@ -107,6 +108,7 @@ def test_a_rule_that_another_covers_is_found(known: Known, wide: str, narrow: st
         ('[filterEvents.path]\nprefix = "/etc/"', '[filterEvents.path]\nsuffix = "/etc/x"'),
         ("", 'actions = ["kill"]\n[filterEvents.path]\nprefix = "/etc/"'),
         ("enabled = false", '[filterEvents.path]\nprefix = "/etc/"'),
+        ('severity = "debug"', 'severity = "warning"\n[filterEvents.path]\nprefix = "/etc/"'),
         ("[excludeEvents.uid]\nis = 0", "[filterEvents.gid]\nis = 0"),
         ("[filterEvents.uid]\nabove = 999", "[filterEvents.uid]\nis = [999, 1000]"),
         ("[filterEvents.uid]\nabove = 999", "[filterEvents.uid]\nbelow = 2000"),

@@ -12,10 +12,13 @@ import pytest
 
 from bpfd.errors import UnknownTracerError
 from bpfd.kernel import formats, probes
+from bpfd.kernel.program import Build
 from bpfd.plugin import BPFTracer, Flags, Named
 from bpfd.plugins import check_fields, is_taken, load_plugins
+from bpfd.rules.model import All
 from bpfd.tracers import syscall, tracepoint
 from tests.daemon.running import RunningDaemon
+from tests.tracers.tracing import by, python, tracing
 
 CATALOGUE = load_plugins().catalogue
 
@@ -135,6 +138,17 @@ def test_a_rule_may_name_a_system_call_and_the_kernel_filters_by_its_arguments(d
     assert event["pid"] == os.getpid()
     # The kernel looked at the port, and left only the text of the address to Python.
     assert daemon.tracer("syscall:connect")["received"] == 2
+
+
+def test_a_connection_without_an_internet_address_has_none(build: Build) -> None:
+    tracer = syscall.Syscalls.find("syscall:connect")
+    assert tracer is not None
+    with tracing(tracer, build) as bench:
+        bench.judge_by([All()])
+        pid = python("import socket; socket.socket(socket.AF_UNIX).connect_ex('/no-such-socket')")
+        event = bench.wait_for(by(pid))
+    assert event.data.keys() == {"fd", "uservaddr", "addrlen"}
+    assert event.data["uservaddr"] == "/no-such-socket"
 
 
 def test_all_system_calls_are_one_tracer(daemon: RunningDaemon) -> None:
