@@ -16,7 +16,7 @@ from tests.daemon.running import until
 BEGINNING = """
 import ctypes, os, pwd, socket, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
-libc.unshare(0x20000)                                       # CLONE_NEWNS
+assert libc.unshare(0x20000) == 0                           # CLONE_NEWNS
 assert libc.mount(None, b"/", None, 0x44000, None) == 0     # MS_REC | MS_PRIVATE
 READ, WRITE, BOTH, CREATE, TRUNCATE = os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC
 INET, INET6, UNIX = socket.AF_INET, socket.AF_INET6, socket.AF_UNIX

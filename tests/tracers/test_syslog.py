@@ -19,9 +19,9 @@ from tests.tracers.tracing import python, tracing
 LISTENING = """
 import ctypes, os, socket, struct, subprocess, sys
 libc = ctypes.CDLL(None, use_errno=True)
-libc.unshare(0x20000)
-libc.mount(None, b"/", None, 0x44000, None)
-libc.mount(b"none", b"/dev", b"tmpfs", 0, None)
+assert libc.unshare(0x20000) == 0
+assert libc.mount(None, b"/", None, 0x44000, None) == 0
+assert libc.mount(b"none", b"/dev", b"tmpfs", 0, None) == 0
 DATAGRAM, STREAM = socket.SOCK_DGRAM, socket.SOCK_STREAM
 
 def listening(name, kind=DATAGRAM):
@@ -138,7 +138,7 @@ def test_the_log_of_systemd_and_of_a_chroot_are_logs(messages: Bench, name: str,
 log.close()
 os.unlink("/dev/log")
 for place in (b"/run", b"/var"):
-    libc.mount(b"none", place, b"tmpfs", 0, None)
+    assert libc.mount(b"none", place, b"tmpfs", 0, None) == 0
 os.makedirs(os.path.dirname({name!r}), exist_ok=True)
 log = listening({name!r})
 os.makedirs("/run/elsewhere")
