@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import queue
+import select
 import signal
 import socket
 import sys
@@ -92,14 +93,21 @@ def _reload(daemon: Daemon) -> None:
 
 
 class Signals:
-    """SIGTERM, SIGINT and SIGHUP, in the order that they came. Main thread only; the block's end restores handlers."""
+    """SIGTERM, SIGINT and SIGHUP, in the order that they came. Main thread only; the block's end restores handlers.
+
+    The kernel may give a signal to any thread, and Python runs its handler on the main one once that does something: so
+    that one waits for a byte that the interpreter writes at once (signal.set_wakeup_fd), and not in a lock.
+    """
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._reader, self._writer = -1, -1
         self._before: dict[int, Any] = {}
         self._ending = False
 
     def __enter__(self) -> Signals:
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -109,9 +117,15 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(-1)
+        os.close(self._reader)
+        os.close(self._writer)
 
     def wait(self) -> int:
         """The next signal."""
+        while self._queue.empty():
+            select.select([self._reader], [], [])
+            os.read(self._reader, 4096)
         return self._queue.get()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

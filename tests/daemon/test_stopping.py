@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 from bpfd.daemon import Daemon
 from bpfd.errors import ApiError
 from bpfd.settings import Settings
-from tests.daemon.running import RunningDaemon, open_rule, opened, until
+from tests.daemon.running import STOP_S, RunningDaemon, open_rule, opened, until
 
 pytestmark = pytest.mark.serial
 """How long an end takes is looked at: another test's compiler beside it would count too."""
@@ -95,6 +96,19 @@ def test_a_signal_ends_it_in_order_and_removes_its_socket(daemon: RunningDaemon,
     daemon.trace()
     assert daemon.stop(number) == ""
     assert not daemon.socket.exists()
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["its second", "its last"])
+def test_a_signal_ends_it_whichever_of_its_threads_the_kernel_gives_it_to(daemon: RunningDaemon, last: bool) -> None:
+    daemon.write_rule("open", open_rule("nothing is named like this"))
+    daemon.start()
+    threads = sorted(int(entry.name) for entry in Path(f"/proc/{daemon.pid}/task").iterdir())
+    thread = threads[-1 if last else 1]
+    assert daemon.process is not None
+    assert thread != daemon.pid
+    assert ctypes.CDLL(None).tgkill(daemon.pid, thread, signal.SIGTERM) == 0
+    assert daemon.process.wait(STOP_S) == 0
+    daemon.process = None
 
 
 def test_what_happened_before_the_signal_is_still_acted_on(daemon: RunningDaemon, tmp_path: Path) -> None:
