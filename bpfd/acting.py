@@ -101,7 +101,7 @@ class Acting:
 
     def stop(self, timeout_s: float) -> None:
         """End everything within about `timeout_s`: what is not told yet is kept for the next start. Idempotent."""
-        self.undoer.stop(timeout_s / 4)
+        self.undoer.stop(timeout_s / 8)
         self._kernel.stop(timeout_s / 8)
         self.restraint.stop(timeout_s / 8)
         self._aging.stop(timeout_s / 8)

@@ -18,6 +18,7 @@ from bpfd.plugin import Action
 _TAKE = 8
 """How many alerts are sent before it is looked again whose turn it is."""
 _IDLE_S = 30.0
+_AGAIN_S = 1.0
 _LONGEST_REST_S = 60.0
 _LONGEST_WAIT_S = 3600.0
 _PATIENCE = 3
@@ -86,27 +87,37 @@ class Delivery:
 
     def _work(self) -> None:
         while not self._stop.is_set():
-            self._wake.clear()
-            letters = self._outbox.take(self.name, _TAKE)
-            for letter in letters:
-                rest_s = self._try(letter)
-                if self._until_s is not None and (self._failures or time.monotonic() > self._until_s):
-                    self._stop.set()
-                if rest_s:
-                    self._stop.wait(rest_s)
-                    break
-                if self._stop.is_set():
-                    break
-            if not letters:
-                if self._until_s is not None:
-                    break
-                due_s = self._outbox.next_due_s(self.name)
-                self._wake.wait(_IDLE_S if due_s is None else min(due_s, _IDLE_S))
+            try:
+                self._send_some()
+            except Exception:
+                log.exception("action %s: its alerts wait for a moment", self.name)
+                self._stop.wait(_AGAIN_S)
         try:
             self._action.close()
         except Exception as error:
             self._complaints.add(error)
         self._complaints.flush()
+
+    def _send_some(self) -> None:
+        """Send a few that are due; or wait, if none is."""
+        self._wake.clear()
+        letters = self._outbox.take(self.name, _TAKE)
+        for letter in letters:
+            rest_s = self._try(letter)
+            if self._until_s is not None and (self._failures or time.monotonic() > self._until_s):
+                self._stop.set()
+            if rest_s:
+                self._stop.wait(rest_s)
+                return
+            if self._stop.is_set():
+                return
+        if letters:
+            return
+        if self._until_s is not None:
+            self._stop.set()
+            return
+        due_s = self._outbox.next_due_s(self.name)
+        self._wake.wait(_IDLE_S if due_s is None else min(due_s, _IDLE_S))
 
     def _try(self, letter: Letter) -> float:
         """Send one alert; how many seconds the receiver is to be left alone then."""

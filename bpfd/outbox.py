@@ -321,9 +321,10 @@ class Outbox:
             return work(store)
         except sqlite3.Error as error:
             self._complain(f"{self._path}: {error}; alerts are kept in memory until the disk takes them")
-            broken = not isinstance(error, sqlite3.OperationalError)
-            if broken and store is self._disk:
+            if store is self._disk and not isinstance(error, sqlite3.OperationalError):
                 self._replace_disk()
+            elif store is self._disk and getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR"):
+                self._drop_disk()  # opened again later, and looked through then
             return None
 
     def _open_disk(self) -> None:
@@ -343,12 +344,9 @@ class Outbox:
         self._count_waiting()
 
     def _replace_disk(self) -> None:
-        assert self._disk is not None
-        self._disk.close()
-        self._disk = None
         self._counters.add("outbox.corrupt")
         waited = sum(self._waiting.values())
-        self._count_waiting()
+        self._drop_disk()
         lost = waited - sum(self._waiting.values())
         self._counters.add("outbox.lost", lost)
         try:
@@ -358,6 +356,12 @@ class Outbox:
             return
         log.error("%s: corrupt; moved to %s with %d alerts, and a new one started", self._path, moved, lost)
         self._open_disk()
+
+    def _drop_disk(self) -> None:
+        assert self._disk is not None
+        self._disk.close()
+        self._disk = None
+        self._count_waiting()
 
     def _count_waiting(self) -> None:
         self._waiting = {}

@@ -66,6 +66,10 @@ class Placed(NamedTuple):
 class Store:
     """One database. Not thread-safe: whoever owns it holds a lock. Every method may raise `sqlite3.Error`.
 
+    Nobody else can open it meanwhile: a second daemon that is started by mistake touches nothing. So it needs no shared
+    memory either (https://www.sqlite.org/wal.html, "Use of WAL Without Shared-Memory"), through which whoever cuts that
+    file short would end the process.
+
     Adding is safe against power failure when it returns (`synchronous=FULL` in WAL mode); the rest is safe against the
     end of this process only, and what power failure takes back is done again: an alert is sent twice, never not.
     """
@@ -74,8 +78,9 @@ class Store:
         """Open or make the database at `path`; None: in memory. `close` gives it back."""
         if path is not None:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5)
+        self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=0.5)
         try:
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute(f"PRAGMA page_size={PAGE_BYTES}")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute(f"PRAGMA max_page_count={max_bytes // PAGE_BYTES}")

@@ -279,6 +279,41 @@ def test_an_outbox_that_breaks_while_it_runs_is_replaced(
     box.close()
 
 
+def test_a_second_daemon_touches_nothing_of_the_outbox_of_the_first(tmp_path: Path, counters: Counters) -> None:
+    first = Outbox(tmp_path, counters)
+    first.put("a", [Alert(event())], [Alert(event(), kind="summary")])
+    second = Outbox(tmp_path, Counters())
+    assert "database is locked" in second.problem
+    assert second.waiting() == {}
+    second.close()
+    assert first.waiting() == {"a": (1, 0)}
+    assert not (tmp_path / "outbox.db-shm").exists()
+    first.close()
+
+
+def test_an_outbox_that_cannot_be_read_is_opened_again_and_looked_through(
+    tmp_path: Path, counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "_REOPEN_S", -1.0)
+    box = Outbox(tmp_path, counters)
+    box.put("a", [Alert(event())])
+    disk = box._disk
+    assert disk is not None
+
+    def unreadable(*args: Any) -> int:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = "SQLITE_IOERR_READ"
+        raise error
+
+    monkeypatch.setattr(disk, "add", unreadable)
+    box.put("a", [Alert(event())])
+    assert "disk I/O error; alerts are kept in memory" in box.problem
+    box.put("a", [Alert(event())])
+    assert box._disk is not disk
+    assert (box.problem, box.waiting()) == ("", {"a": (3, 0)})
+    box.close()
+
+
 def test_a_full_disk_does_not_silence_the_alerts(
     tmp_path: Path, counters: Counters, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:

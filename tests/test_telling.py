@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -120,12 +121,13 @@ def kept(outbox: Outbox) -> list[Alert]:
 
 
 def test_a_summary_is_kept_also_when_the_daemon_is_killed(tmp_path: Path) -> None:
-    killed = Outbox(tmp_path, Counters())
+    killed = Outbox(tmp_path / "killed", Counters())
     posting = Posting(killed, "a", lambda rule: Telling(fold_s=3600, by=("filename",), severity="critical"))
     posting.act_on_batch([event("x"), event("x"), event("once")])
     posting.act_on_batch([event("x", command="other")])
     assert [alert.kind for alert in kept(killed)] == ["event", "event"]
-    after = Outbox(tmp_path, Counters())  # nothing was closed
+    shutil.copytree(tmp_path / "killed", tmp_path / "after")  # nothing was closed
+    after = Outbox(tmp_path / "after", Counters())
     [summary] = [alert for alert in kept(after) if alert.kind == "summary"]
     assert (summary.kind, summary.count, summary.severity) == ("summary", 3, "critical")
     assert summary.values["command"] == ("c", "other")
@@ -149,10 +151,11 @@ def test_the_summary_that_ends_a_window_takes_the_place_of_what_was_kept_of_it(t
 
 
 def test_what_a_rate_holds_back_is_kept_when_the_daemon_is_killed(tmp_path: Path) -> None:
-    killed = Outbox(tmp_path, Counters())
+    killed = Outbox(tmp_path / "killed", Counters())
     posting = Posting(killed, "a", lambda rule: Telling(per_minute=1, burst=1))
     posting.act_on_batch([event()] * 1001)
-    after = Outbox(tmp_path, Counters())
+    shutil.copytree(tmp_path / "killed", tmp_path / "after")
+    after = Outbox(tmp_path / "after", Counters())
     first, summary = kept(after)
     assert (first.kind, summary.kind, summary.count) == ("event", "summary", 1000)
     after.close()
