@@ -80,12 +80,12 @@ class Tracing:
         container_of: Lookup,
         container_by_id: Callable[[str], Container],
         known: Callable[[], Mapping[int, str]],
-        lives: Lives,
+        lives: Lives | None = None,
     ) -> None:
         """Say what programs are built with and how containers are named; once, before the first `want`.
 
         `known` gives the runtime of every cgroup that is known, `not-found` for the host's; `lives` tells of
-        containers.
+        containers; without it no tracer can follow them.
         """
         self._lives = lives
         self._build, self._container_of, self._container_by_id = build, container_of, container_by_id
