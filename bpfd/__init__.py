@@ -2,7 +2,7 @@
 
 from bpfd.event import Container, Event
 from bpfd.hookspecs import hookimpl
-from bpfd.plugin import Action, BPFTracer, ContainerChange, Emit, Field, Flags, Named, Tracer, TracerFamily
+from bpfd.plugin import Action, BPFTracer, ContainerChange, Emit, Field, Flags, Named, Spelled, Tracer, TracerFamily
 
 __all__ = [
     "Action",
@@ -14,6 +14,7 @@ __all__ = [
     "Field",
     "Flags",
     "Named",
+    "Spelled",
     "Tracer",
     "TracerFamily",
     "hookimpl",

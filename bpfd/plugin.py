@@ -33,6 +33,30 @@ class Named:
         return str(number) if name is None else name
 
 
+class Spelled:
+    """Shows a number in a way that can be read back: `Field("device", "…", type="u64", show=Spelled(text, number))`.
+
+    `number_of` is given any text, and returns None or raises ValueError where that is no number. Where a rule compares
+    whole texts the kernel does: it is told the numbers.
+    """
+
+    __slots__ = ("_number_of", "_text_of")
+
+    def __init__(self, text_of: Callable[[int], str], number_of: Callable[[str], int | None]) -> None:
+        self._text_of, self._number_of = text_of, number_of
+
+    def __call__(self, number: int) -> str:
+        return self._text_of(number)
+
+    def number(self, text: str) -> int | None:
+        """The number that is shown as `text`; None: there is none."""
+        try:
+            number = self._number_of(text)
+            return number if number is not None and self._text_of(number) == text else None
+        except (ValueError, OverflowError):
+            return None
+
+
 class Flags:
     """Shows a number as flags: `Field("flags", "…", type="u64", show=Flags({"O_APPEND": 0x400}))` gives `O_APPEND|0x8`.
 

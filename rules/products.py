@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bpfd.plugin import Field, Named
+from bpfd.plugin import Field, Named, Spelled
 from bpfd.rules import fields as own_fields
 from bpfd.rules import ranges, text_patterns
 from bpfd.rules.model import RUNTIMES, All, Any, Condition, Not, Test
@@ -158,7 +158,7 @@ class _Taker:
         return ""
 
     def _take_number(self, name: str, known: Field, test: Test, negated: bool) -> str:
-        if known.show is not None and not isinstance(known.show, Named):
+        if known.show is not None and not isinstance(known.show, Named | Spelled):
             return "the text is made in Python"
         found = ranges.of(test, known) if known.show is None else ranges.of_names(test, known)
         if found is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bpfd.plugin import Field, Named
+from bpfd.plugin import Field, Named, Spelled
 from bpfd.rules.model import Test
 
 MOST_BOUNDS = 2048
@@ -75,10 +75,13 @@ def _of_bool(test: Test, most: int) -> list[Range] | None:
 
 
 def of_names(test: Test, known: Field) -> list[Range] | None:
-    """The numbers whose names pass a clause on a field that is shown by names; None: that is not for the kernel to say.
+    """The numbers whose texts pass a clause on a field that is shown as text; None: that is not for the kernel to say.
 
     A number without a name is shown as it is, so a text in which there is more than digits passes none of those.
     """
+    if isinstance(known.show, Spelled) and test.operator == "is" and not test.ignore_case:
+        numbers = [number for value in test.values if (number := known.show.number(value)) is not None]
+        return merged((number, number) for number in numbers if limits(known)[0] <= number <= limits(known)[1])
     if not isinstance(known.show, Named) or test.ignore_case:
         return None
     names, (least, most) = known.show.names, limits(known)

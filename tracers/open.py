@@ -1,4 +1,4 @@
-"""Files that are opened: open, openat, openat2 and creat, whether or not they succeed."""
+"""Files that are opened, by whichever call, whether or not they are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from bpfd.plugin import BPFTracer, Field, Flags, Named
+from bpfd.plugin import BPFTracer, Field, Flags, Named, Spelled
 from bpfd.tracers.names import plain
 
 _ACCESS = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE")
@@ -27,6 +27,10 @@ FILE_TYPES = {
     )
 }
 """What a file is, by the four bits of its mode that say so (inode(7))."""
+VIA = dict(enumerate(("openat", "openat2", "open", "creat", "open_by_handle_at", "io_uring")))
+"""As enum via in open.c."""
+_MINOR_BITS = 20
+"""How the kernel keeps a device's two numbers in one (MINORBITS in include/linux/kdev_t.h)."""
 _others = Flags({name: getattr(os, name) for name in _FLAGS.split()}, none="")
 
 
@@ -36,19 +40,40 @@ def flags_text(number: int) -> str:
     return f"{access}|{others}" if others else access
 
 
+def _device_text(number: int) -> str:
+    return f"{number >> _MINOR_BITS}:{number & (1 << _MINOR_BITS) - 1}"
+
+
+def _device_number(text: str) -> int:
+    major, _, minor = text.partition(":")
+    return int(major) << _MINOR_BITS | int(minor)
+
+
 class OpenTracer(BPFTracer):
     """Files that are opened, successfully or not.
 
     Attaches to the calls' exits: there the kernel has read the file's name, so that it is in memory, and the descriptor
-    leads to the file that was really opened. It misses what bypasses these calls: io_uring, open_by_handle_at, and
-    32-bit programs, whose calls the kernel's system-call tracepoints leave out (arch_trace_is_compat_syscall in
-    arch/x86/include/asm/ftrace.h).
+    leads to the file that was really opened. By a handle there is no name, so `filename` is empty, and `path` too where
+    it failed.
+
+    Through io_uring an open is told when it is complete (Linux 6.0 or later). Three kinds have the name made absolute
+    for a `path`, which is not followed: files that are opened into the ring's own table; requests that ask for no word
+    of success (IOSQE_CQE_SKIP_SUCCESS), told when they are submitted, with a `returnValue` of 0; and what else has no
+    descriptor. The `command` may be that of the kernel's thread that did the work, the process is right.
+
+    It misses the calls of 32-bit programs, which the kernel's system-call tracepoints leave out
+    (arch_trace_is_compat_syscall in arch/x86/include/asm/ftrace.h).
     """
 
     name = "open"
     default = True
     fields = (
-        Field("filename", "the name as the program passed it", length=4096, example="../etc/shadow"),
+        Field(
+            "filename",
+            "the name as the program passed it; ? where it can't be known",
+            length=4096,
+            example="../etc/shadow",
+        ),
         Field(
             "path",
             "on success the path of the file really opened, in the view of its mount namespace; on failure the name "
@@ -83,6 +108,17 @@ class OpenTracer(BPFTracer):
             optional=True,
             example="regular",
         ),
+        Field("inode", "on success the file's number", type="u64", late=True, optional=True, example="131093"),
+        Field(
+            "device",
+            "on success the device of its file system",
+            type="u64",
+            show=Spelled(_device_text, _device_number),
+            late=True,
+            optional=True,
+            example="8:1",
+        ),
+        Field("via", "the way: " + ", ".join(VIA.values()), type="u64", show=Named(VIA), example="openat"),
         Field("mode", "the permissions asked for a new file, octal", type="u64", show="{:04o}".format, example="0644"),
     )
     program = Path(__file__).with_name("open.c")
@@ -91,11 +127,17 @@ class OpenTracer(BPFTracer):
         "tracepoint:syscalls:sys_exit_openat2",
         "tracepoint:syscalls:sys_exit_open?",
         "tracepoint:syscalls:sys_exit_creat?",
+        "tracepoint:syscalls:sys_exit_open_by_handle_at?",
+        "tracepoint:io_uring:io_uring_submit_req?",
+        "tracepoint:io_uring:io_uring_complete?",
+        "tracepoint:io_uring:io_uring_cqe_overflow?",
     )
+    counts = ("nameless", "orphaned")
+    """Opens by io_uring whose names found no room (1,024 wait), and those whose process had ended before them."""
     ring_bytes = 4 << 20
 
     @classmethod
     def settle(cls, data: dict[str, str], return_value: int) -> None:
-        """A failed call's path is what the program said: take out its `.` and `..`, as far as names alone tell."""
-        if return_value < 0:
+        """Where no file tells the path it is what the program said: take out its `.` and `..`, as far as names tell."""
+        if (return_value < 0 or data["via"] == "io_uring") and data["path"]:
             data["path"] = plain(data["path"])

@@ -97,6 +97,7 @@ _CONSTANT = re.compile(r"(?m)^\s*(\w+)\s*(?:=|,)")
 _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 
 _FEATURES = (
+    ("IO_OPEN_NAME", "struct io_open {", r"struct filename \*filename;"),
     ("PIDFS", "struct pid {", "u64 ino;"),
     ("MOUNT_IDS", "struct mount {", "u64 mnt_id_unique;"),
     ("GROUP_DEAD", "struct trace_event_raw_sched_process_exit {", "bool group_dead;"),

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bpfd.event import HOST, NOT_FOUND, Container, Event
-from bpfd.plugin import Field, Named
+from bpfd.plugin import Field, Named, Spelled
 from bpfd.rules import model, predicate
 from bpfd.rules import plan as planning
 from bpfd.rules.automaton import NOTHING
@@ -17,6 +17,7 @@ from bpfd.rules.model import RUNTIMES, All, Any, Condition, Not
 from bpfd.rules.plan import BITS, Plan
 
 CALL = Named({0: "a", 1: "ab", 2: "A/", 7: "3x", 8: "12"})
+HEX = Spelled(hex, lambda text: int(text, 16))
 FIELDS = (
     Field("name", "a text"),
     Field("words", "a text with spaces", spaces=True),
@@ -26,6 +27,7 @@ FIELDS = (
     Field("call", "a number that is shown by name", type="u64", show=CALL),
     Field("slow", "a number that is found out late", type="u64", late=True),
     Field("flag", "yes or no", type="bool"),
+    Field("spelled", "a number in a spelling that can be read", type="u64", show=HEX),
     Field("rare", "yes, or left out", type="bool", optional=True),
 )
 LOW, HIGH, MOST = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
@@ -102,13 +104,22 @@ named = st.builds(
     ).map(tuple),
     st.booleans(),
 )
+spelled = st.builds(
+    model.Test,
+    st.just("spelled"),
+    st.sampled_from(["is", "is", "contains", "prefix"]),
+    st.lists(
+        st.sampled_from(["0x0", "0x7", "0xff", "0xFF", "7", "x", "0x" + "f" * 17, "-0x1"]), min_size=1, max_size=2
+    ).map(tuple),
+    st.booleans(),
+)
 yes_or_no = st.builds(
     model.Test,
     st.sampled_from(["flag", "rare"]),
     st.just("is"),
     st.sampled_from([("true",), ("false",), ("true", "false")]),
 )
-clauses = named | texts | globs | regexes | there | compared | runtimes | yes_or_no
+clauses = named | texts | globs | regexes | there | compared | runtimes | yes_or_no | spelled
 conditions: st.SearchStrategy[Condition] = st.recursive(
     clauses,
     lambda inner: (
@@ -148,6 +159,7 @@ def events(draw: st.DrawFn) -> tuple[Event, dict[str, bytes], dict[str, int]]:
         "slow": draw(st.integers(0, 3)),
         "flag": draw(st.sampled_from([0, 1, 2, MOST])),
         "rare": draw(st.integers(0, 1)),
+        "spelled": draw(st.sampled_from([0, 7, 255, MOST])),
         "pid": draw(st.sampled_from([0, 1, 2, 7, 0xFFFFFFFF])),
         "uid": draw(st.sampled_from([0, 1, 7, 0xFFFFFFFF])),
         "gid": 0,
@@ -159,6 +171,7 @@ def events(draw: st.DrawFn) -> tuple[Event, dict[str, bytes], dict[str, int]]:
         "kind": hex(held["kind"]),
         "call": CALL(held["call"]),
         "slow": str(held["slow"]),
+        "spelled": hex(held["spelled"]),
         "flag": "true" if held["flag"] else "false",
     }
     if held["rare"]:
@@ -357,6 +370,13 @@ def test_the_kernel_decides_yes_and_no_alone_also_where_no_is_left_out() -> None
         for clause in (model.Test(name, "is", ("true",)), model.Test(name, "is", ("false",))):
             plan = planning.make([clause, Not(clause), model.Test("slow", "above", ("1",))], FIELDS)
             assert (set(plan.exact_bits), plan.inexact) == ({0, 1, 2}, {})
+
+
+def test_a_number_that_is_spelled_is_compared_by_the_kernel_and_what_spells_none_never_holds() -> None:
+    rules = [model.Test("spelled", "is", ("0xff",)), model.Test("spelled", "is", ("0xFF", "255", "x"))]
+    plan = planning.make(rules, FIELDS)
+    assert (set(plan.exact_bits), plan.inexact) == ({0, 1}, {})
+    assert {bound.lower for bound in plan.numbers["spelled"].bounds} == {0, 0xFF, 0x100}
 
 
 def test_ancestors_are_gathered_only_where_a_rule_asks_for_them() -> None:

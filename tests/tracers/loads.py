@@ -180,9 +180,13 @@ def opens(folder: Path) -> list[Told]:
         "libc.mount(b'source', b'place', None, 4096, None)\n"
         "os.open('place/file', os.O_WRONLY | os.O_CREAT, 0o640)"
     )
-    what = {"writes": "true", "file_type": "regular"}
+    what = {"writes": "true", "file_type": "regular", "inode": number, "device": _device, "via": "openat"}
     where = {"filename": "place/file", "path": f"{folder}/place/file", "origin": f"{folder}/source/file"}
     return [Told(pid, {**where, "flags": "O_WRONLY|O_CLOEXEC|O_CREAT", "mode": "0640", **what})]
+
+
+def _device(text: str) -> bool:
+    return re.fullmatch("[0-9]+:[0-9]+", text) is not None
 
 
 def process(folder: Path) -> list[Told]:

@@ -16,12 +16,12 @@ from bpfd.kernel.program import Build
 from bpfd.rules import model
 from bpfd.rules.model import All
 from bpfd.tracers.iouring import IouringTracer, operations
-from bpfd.tracers.open import OpenTracer
+from bpfd.tracers.unlink import UnlinkTracer
 from tests.kernel.conftest import Bench
 from tests.tracers.ring import SQPOLL, Ring
 from tests.tracers.tracing import tracing
 
-AT_FDCWD = -100
+AT_FDCWD, AT_REMOVEDIR = -100, 0x200
 NOP, OPENAT, STATX, READ, WRITE, OPENAT2 = 0, 18, 21, 22, 23, 28
 RENAMEAT, UNLINKAT, MKDIRAT, SYMLINKAT, LINKAT = 35, 36, 37, 38, 39
 FIXED_FILE = 1
@@ -77,11 +77,11 @@ def test_an_open_is_told_when_it_is_asked_for_and_with_its_result(rings: Bench, 
 def test_the_tracer_of_system_calls_does_not_see_it_but_this_one_does(
     rings: Bench, ring: Ring, build: Build, folder: Path
 ) -> None:
-    (folder / "secret").write_text("")
-    with tracing(OpenTracer, build) as opens:
-        opens.judge_by([All()])
-        os.close(ring.do(OPENAT, AT_FDCWD, b"secret"))
-        assert not [event for event, _ in opens.events() if event.data["filename"] == "secret"]
+    (folder / "secret").mkdir()
+    with tracing(UnlinkTracer, build) as unlinks:
+        unlinks.judge_by([All()])
+        assert ring.do(UNLINKAT, AT_FDCWD, b"secret", operation_flags=AT_REMOVEDIR) == 0
+        assert not [event for event, _ in unlinks.events() if event.data["filename"] == "secret"]
     assert submitted(rings).data["filename"] == "secret"
 
 
