@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bpfd.errors import RuleError, RuleExistsError, RuleNotFoundError
 from bpfd.rules.check import Known
+from bpfd.rules.definitions import Definitions
 from bpfd.rules.directory import Directory
 from bpfd.rules.load import parse_rule, unknown_steps
 from bpfd.rules.model import Rule
@@ -37,24 +38,36 @@ class Rulebook:
         self._from_files: dict[str, Rule] = {}
         self._removed: dict[str, str] = {}
         """Rules of the directory that were removed over the API: their texts, by name."""
+        self._bad_files: Mapping[str, tuple[str, ...]] = {}
         self._bad_stored: dict[str, tuple[str, ...]] = {}
         self.bad_names: dict[str, str] = {}
         """The names of rules of the API that became bad, by the path that `problems` has them under."""
-        self.problems: dict[str, tuple[str, ...]] = {}
+        self._kept_files: dict[str, str] = {}
+
+    @property
+    def problems(self) -> dict[str, tuple[str, ...]]:
         """Bad files, by path, each with its problems as whole lines."""
-        self.kept: dict[str, str] = {}
+        return {**self._bad_stored, **self._bad_files}
+
+    @property
+    def kept(self) -> dict[str, str]:
         """Rules in force although their file became bad: the file's path, by name."""
+        stored = {name: path for path, name in self.bad_names.items() if name in self._from_api}
+        return {**self._kept_files, **stored}
 
     def load(self) -> None:
-        """Read the rules that the API left, and the directory. What is bad goes into `problems`; the rest is good.
+        """Read the directory, and the rules that the API left, which may use its macros and lists. What is bad goes
+        into `problems`; the rest is good.
 
         A directory that is missing is a problem too, like one that can't be read.
         """
-        self._read_store()
         self.reload()
+        for path in sorted(self._store.glob("*.json")) if self._store.is_dir() else []:
+            self._read_stored(path)
 
     def reload(self, is_being_written: Callable[[str], bool] | None = None) -> None:
-        """Read the directory again. A file that became bad keeps its last good rule, and is in `problems`.
+        """Read the directory again. A file that became bad keeps its last good rule, and is in `problems`. So does a
+        rule of the API whose macros and lists changed.
 
         With `is_being_written`, files at those real paths stay as they were, and a rule that was removed stays away
         until its file changes.
@@ -66,17 +79,27 @@ class Rulebook:
         except RuleError as error:
             self._unreadable(error.problems)
             return
-        self._known = replace(self._known, definitions=loaded.definitions)
+        self._define(loaded.definitions)
         files = {rule.name: rule for rule in (*loaded.kept.values(), *loaded.rules)}
         self._removed = {name: text for name, text in self._removed.items() if name in files}
         self._from_files = {name: rule for name, rule in files.items() if self._removed.get(name) != rule.text}
-        self.kept = {rule.name: path for path, rule in loaded.kept.items() if rule.name in self._from_files}
-        self.problems = {**self._bad_stored, **loaded.problems}
+        self._kept_files = {rule.name: path for path, rule in loaded.kept.items() if rule.name in self._from_files}
+        self._bad_files = loaded.problems
 
     def _unreadable(self, problems: tuple[str, ...]) -> None:
         """The directory is: what it held stays in force."""
-        self.problems = {**self._bad_stored, str(self._rules_dir): problems}
-        self.kept = {}
+        self._bad_files = {str(self._rules_dir): problems}
+        self._kept_files = {}
+
+    def _define(self, definitions: Definitions) -> None:
+        """Take the directory's macros and lists, and make the rules of the API anew that may use them."""
+        changed = definitions != self._known.definitions
+        self._known = replace(self._known, definitions=definitions)
+        again = set(self.bad_names)  # what was wrong may be right by now
+        if changed:
+            again |= {str(self._path(name)) for name, rule in self._from_api.items() if "condition" in rule.text}
+        for path in sorted(again):
+            self._read_stored(Path(path))
 
     @property
     def rules(self) -> Mapping[str, Rule]:
@@ -131,6 +154,7 @@ class Rulebook:
             return
         self._unlink(name)
         del self._from_api[name]
+        self._forget_bad(name)
 
     def _unlink(self, name: str) -> None:
         """Raises `RuleError`."""
@@ -143,26 +167,27 @@ class Rulebook:
     def _forget_bad(self, name: str) -> None:
         path = str(self._path(name))
         self.bad_names.pop(path, None)
-        if self._bad_stored.pop(path, None) is not None:
-            self.problems = {known: lines for known, lines in self.problems.items() if known != path}
+        self._bad_stored.pop(path, None)
 
     def _path(self, name: str) -> Path:
         """A name may be longer than a file's may be, or not be one."""
         return self._store / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
-    def _read_store(self) -> None:
-        for path in sorted(self._store.glob("*.json")) if self._store.is_dir() else []:
-            try:
-                stored = json.loads(path.read_text())
-                name, source, toml = str(stored["name"]), str(stored["source"]), str(stored["toml"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                self._bad_stored[str(path)] = (f"{path}: is no stored rule: {error}; remove the file",)
-                continue
-            try:
-                self._from_api[name] = parse_rule(toml, source, self._known, name)
-            except RuleError as error:
-                self._bad_stored[str(path)] = error.problems
-                self.bad_names[str(path)] = name
+    def _read_stored(self, path: Path) -> None:
+        """Make the rule that the API left at `path`. One that became bad stays as it was, if it was good before."""
+        try:
+            stored = json.loads(path.read_text())
+            name, source, toml = str(stored["name"]), str(stored["source"]), str(stored["toml"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._bad_stored[str(path)] = (f"{path}: is no stored rule: {error}; remove the file",)
+            return
+        try:
+            self._from_api[name] = parse_rule(toml, source, self._known, name)
+        except RuleError as error:
+            self._bad_stored[str(path)] = error.problems
+            self.bad_names[str(path)] = name
+        else:
+            self._forget_bad(name)
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -122,6 +122,31 @@ def test_rules_of_the_api_survive_the_daemons_end(daemon: RunningDaemon, tmp_pat
     assert daemon.wait_for(opened(touch(tmp_path / "kept")))[0]["rule"] == "kept"
 
 
+def test_a_rule_of_the_api_uses_the_directorys_macros_as_they_are_now_and_after_a_restart(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    library = daemon.write_rule("library", f'[macros]\nwatched = "filename startswith {tmp_path}/one"\n')
+    daemon.start()
+    daemon.create("mine", 'tracer = "open"\ncondition = "watched"\n')
+    daemon.stop()
+    daemon.start("--strict")
+    daemon.wait_for(opened(touch(tmp_path / "one-a")))
+    library.write_text(f'[macros]\nwatched = "filename startswith {tmp_path}/two"\n')
+    until(lambda: "two" in daemon.bpfd("explain", "mine"), lambda: daemon.bpfd("explain", "mine"))
+    daemon.wait_for(opened(touch(tmp_path / "two-a")))
+    library.write_text('[macros]\nother = "uid = 0"\n')
+    until(lambda: daemon.rule("mine")["state"] == "kept", lambda: daemon.rule("mine"))
+    assert 'there is no macro "watched"' in daemon.rule("mine")["problem"]
+    daemon.wait_for(opened(touch(tmp_path / "two-b")))
+    daemon.stop()
+    daemon.start()
+    assert daemon.rule("mine")["state"] == "bad"
+    library.write_text(f'[macros]\nwatched = "filename startswith {tmp_path}/three"\n')
+    until(lambda: daemon.rule("mine")["state"] == "ok", lambda: daemon.rule("mine"))
+    daemon.wait_for(opened(touch(tmp_path / "three-a")))
+    assert daemon.json("status")["problems"] == []
+
+
 def test_a_rule_of_the_api_that_became_bad_is_named_and_can_be_removed_or_replaced(
     daemon: RunningDaemon, tmp_path: Path
 ) -> None:
