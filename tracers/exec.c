@@ -12,9 +12,9 @@ static __always_inline void name_cwd(struct bpfd_event *e, struct task_struct *t
 }
 
 static __always_inline void name_parent(struct bpfd_event *e, struct task_struct *task) {
-  struct task_struct *parent = task->real_parent;
+  struct task_struct *parent = task->real_parent->group_leader;
   bpfd_kernel_string(e, parent, parent->comm);
-  e->parent_duration = bpf_ktime_get_boot_ns() - parent->group_leader->start_boottime;
+  e->parent_duration = bpf_ktime_get_boot_ns() - parent->start_boottime;
 }
 
 /* The new program's arguments lie one after the other on its new stack; the kernel has just written them. */

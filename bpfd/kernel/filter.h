@@ -427,7 +427,8 @@ static __always_inline u16 bpfd_string_length(char *place, long got) {
       (e)->bpfd_length[BPFD_NUMBER_##field] = 0;                                                                     \
   }
 
-/* The commands of the parent and up, as text. Like a path, it grows in a map, where the verifier does not follow it. */
+/* The commands of the parent and up, as text: what called fork may be a thread with a name of its own, so of each process
+ * it is that of the first thread. Like a path, it grows in a map, where the verifier does not follow it. */
 #define BPFD_ANCESTORS 256
 #define BPFD_GENERATIONS 16
 static __always_inline void bpfd_name_ancestors(struct bpfd_event *e, struct task_struct *task) {
@@ -437,7 +438,7 @@ static __always_inline void bpfd_name_ancestors(struct bpfd_event *e, struct tas
     bpfd_read(parent, task->real_parent);
     if (parent == task || !parent)
       return;
-    task = parent;
+    bpfd_read(task, parent->group_leader);
     u64 at = e->ancestors_length;
     bpfd_barrier(at);
     if (at >= BPFD_ANCESTORS - 16)
@@ -453,7 +454,7 @@ static __always_inline void bpfd_name_ancestors(struct bpfd_event *e, struct tas
 /* Who acted, read at the moment of the event. */
 static __always_inline void bpfd_identify_current(struct bpfd_event *e) {
   struct task_struct *task = bpf_get_current_task_btf();
-  struct task_struct *leader = task->group_leader, *parent = task->real_parent;
+  struct task_struct *leader = task->group_leader, *parent = task->real_parent->group_leader;
   struct pid *pid = leader->thread_pid;
   u64 owner = bpf_get_current_uid_gid();
   u32 level = pid->level;

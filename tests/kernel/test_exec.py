@@ -237,6 +237,29 @@ def test_the_parent_is_the_one_at_that_moment(execs: Bench) -> None:
     assert (event.ppid, event.parent, event.data["parent"]) == (shell.pid, "sh", "sh")
 
 
+def test_parents_and_ancestors_are_named_after_the_process_whatever_its_thread_is_called(execs: Bench) -> None:
+    """A worker of a server starts a program; the worker's thread has a name of its own."""
+    code = """
+import ctypes, os, threading
+become = lambda name: ctypes.CDLL(None).prctl(15, name, 0, 0, 0)
+
+def work():
+    become(b"worker")
+    os.waitpid(os.posix_spawn("/bin/sh", ["sh", "-c", "/bin/true; exit"], {}), 0)
+
+become(b"server")
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    pid = python(code)
+    events = [event for event, _ in execs.events()]
+    [shell] = [event for event in events if event.ppid == pid]
+    [program] = [event for event in events if event.ppid == shell.pid]
+    assert (shell.parent, shell.data["parent"], shell.ancestors.split()[0]) == ("server",) * 3
+    assert program.ancestors.split()[:2] == ["sh", "server"]
+
+
 def test_it_is_told_how_long_the_parent_had_run(execs: Bench) -> None:
     """It began before its child, and after this test."""
     began = time.monotonic_ns()
