@@ -8,16 +8,36 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.dockerd import Dockerd
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 PATIENCE_S = float(os.environ.get("BPFD_TEST_PATIENCE_S", "20"))
 """How long what a test started may take to end; taking a uprobe off waits for the kernel, seconds where it is busy."""
 GRPC = ("api", "cli")
 """Folders of tests with a gRPC server in this process, which closes connections when it polls: the last, never."""
-DOCKER = ("dockerd", "docker")
-"""Fixtures that outlive a test, and whose client keeps connections for the next one."""
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Headers and compiled programs, made once for all tests and workers. What must be compiled anew wants another."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    place.mkdir(mode=0o700, exist_ok=True)
+    return place
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[Dockerd]:
+    """A running dockerd, one for all tests of a worker: it is dear to start. Leave no container and no image there."""
+    from tests.dockerd import running_dockerd  # it takes the package docker, which most tests do without
+
+    with running_dockerd() as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +49,8 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     kept = ("socket:",) if request.path.parent.name in GRPC else ()
     before = _threads(), _descriptors(kept), _children()
     yield
-    for name in DOCKER:
-        if name in request.fixturenames:
-            request.getfixturevalue(name).client.close()
+    if "dockerd" in request.fixturenames:
+        request.getfixturevalue("dockerd").client.close()  # it keeps connections for the next test
     deadline = time.monotonic() + PATIENCE_S
     while True:
         left = [now - then for now, then in zip((_threads(), _descriptors(kept), _children()), before, strict=True)]

@@ -1,6 +1,7 @@
 """A real dockerd of the tests' own, with an image made of busybox; one for each worker of pytest-xdist.
 
-Use the fixture by `from tests.dockerd import dockerd` in a folder's conftest.py.
+The fixture `dockerd` is in tests/conftest.py; a test that ends one, or wants another configuration, has
+`running_dockerd`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import pytest
 from docker.models.containers import Container
 
 IMAGE = "bpfd-test:busybox"
@@ -30,8 +30,9 @@ STOP_S = 20.0
 class Dockerd:
     """A dockerd with directories of its own, without networks. `start` and `stop` it as often as you like."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, place: Path, config: str = "{}") -> None:
+        """`config` is the text of its daemon.json."""
+        self.place, self._config = place, config
         self.socket = place / "docker.sock"
         self.address = f"unix://{self.socket}"
         self.image = IMAGE
@@ -47,7 +48,7 @@ class Dockerd:
 
     def start(self) -> None:
         place = self.place
-        (place / "daemon.json").write_text("{}")
+        (place / "daemon.json").write_text(self._config)
         # setpriv: it ends with the tests, whatever ends them.
         words = f"""setpriv --pdeathsig TERM dockerd --config-file {place}/daemon.json --host {self.address}
             --data-root {place}/data --exec-root {place}/exec --pidfile {place}/pid --bridge=none --iptables=false
@@ -102,9 +103,11 @@ class Dockerd:
         self.client.api.import_image_from_data(_root_file_system(), repository="bpfd-test", tag="busybox")
 
     def run(self, command: str | list[str], **options: Any) -> Container:
-        """Start a container; text is for the shell. `options` are those of docker's `containers.run`, and `image`."""
+        """Start a container, without a network unless one is given; text is for the shell. `options` are those of
+        docker's `containers.run`, and `image`."""
         words = ["sh", "-c", command] if isinstance(command, str) else command
-        options.setdefault("network_mode", "none")
+        if "network" not in options:
+            options.setdefault("network_mode", "none")
         made = self.client.containers.run(options.pop("image", self.image), words, detach=True, **options)
         assert isinstance(made, Container)
         self._made.append(str(made.id))
@@ -169,9 +172,9 @@ def _remove_cgroups(container_id: str) -> None:
 
 
 @contextlib.contextmanager
-def running_dockerd() -> Iterator[Dockerd]:
+def running_dockerd(config: str = "{}") -> Iterator[Dockerd]:
     """A dockerd with its image; ended and removed whatever happens."""
-    made = Dockerd(Path(tempfile.mkdtemp(prefix="bpfd-dk.")))
+    made = Dockerd(Path(tempfile.mkdtemp(prefix="bpfd-dk.")), config)
     try:
         made.start()
         made.load_image()
@@ -179,13 +182,6 @@ def running_dockerd() -> Iterator[Dockerd]:
     finally:
         made.stop()
         shutil.rmtree(made.place, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def dockerd() -> Iterator[Dockerd]:
-    """A running dockerd: `.socket`, `.address`, `.client`, `.image`, `.run(command, **options)`."""
-    with running_dockerd() as made:
-        yield made
 
 
 def _root_file_system() -> bytes:

@@ -13,8 +13,8 @@ import pytest
 from bpfd.actions.container_checkpoint import ContainerCheckpoint
 from bpfd.errors import ActionError, RefusedError, TargetGoneError, WithheldError
 from bpfd.event import Container, Event
-from tests.actions.engine import engine as real_engine
 from tests.actions.fake_engine import ID, FakeEngine, fake_engine
+from tests.dockerd import Dockerd, running_dockerd
 
 Act = Callable[..., None]
 
@@ -132,23 +132,23 @@ def test_wrong_settings_are_named(settings: dict[str, Any], text: str) -> None:
     assert str(caught.value).startswith(text)
 
 
-def test_a_real_dockerd_that_is_not_experimental_refuses_and_the_container_runs_on(act: Act) -> None:
-    with real_engine() as docker:
-        container = docker.run("while :; do sleep 0.05; done", network_mode="none")
-        with pytest.raises(ActionError, match="the engine makes no checkpoints; start dockerd with --experimental"):
-            act(docker.address, container.id)
-        container.reload()
-        assert container.status == "running"
+def test_a_real_dockerd_that_is_not_experimental_refuses_and_the_container_runs_on(act: Act, dockerd: Dockerd) -> None:
+    container = dockerd.run("while :; do sleep 0.05; done")
+    with pytest.raises(ActionError, match="the engine makes no checkpoints; start dockerd with --experimental"):
+        act(dockerd.address, container.id)
+    container.reload()
+    assert container.status == "running"
+    container.remove(force=True)
 
 
 def test_a_real_dockerd_makes_a_checkpoint_or_says_that_it_wants_criu(act: Act) -> None:
-    with real_engine('{"experimental": true}') as docker:
-        container = docker.run("while :; do sleep 0.05; done", network_mode="none")
+    with running_dockerd('{"experimental": true}') as experimental:
+        container = experimental.run("while :; do sleep 0.05; done")
         if shutil.which("criu"):
             with suppress(ActionError):  # it may be too old for this kernel
-                act(docker.address, container.id)
+                act(experimental.address, container.id)
         else:
             with pytest.raises(ActionError, match="install criu on the engine's machine"):
-                act(docker.address, container.id)
+                act(experimental.address, container.id)
         container.reload()
         assert container.status == "running"

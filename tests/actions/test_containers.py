@@ -18,32 +18,26 @@ from bpfd.actions.container_unpause import ContainerUnpause
 from bpfd.actions.containers import ContainerAction
 from bpfd.errors import ActionError, TargetGoneError
 from bpfd.event import Container, Event
-from tests.actions.engine import Engine, engine
+from tests.dockerd import Dockerd
 
 Act = Callable[..., None]
 
 
-@pytest.fixture(scope="module")
-def docker() -> Iterator[Engine]:
-    with engine() as running:
-        yield running
-
-
 @pytest.fixture
-def container(docker: Engine) -> Iterator[DockerContainer]:
-    made = docker.run("while :; do sleep 0.05; done", network_mode="none")
+def container(dockerd: Dockerd) -> Iterator[DockerContainer]:
+    made = dockerd.run("while :; do sleep 0.05; done")
     yield made
     made.remove(force=True)
 
 
 @pytest.fixture
-def act(docker: Engine) -> Iterator[Act]:
+def act(dockerd: Dockerd) -> Iterator[Act]:
     made: list[ContainerAction] = []
 
     def _act(
         action: type[ContainerAction], container_id: str | None, runtime: str = "docker", **settings: object
     ) -> None:
-        made.append(action({"docker_host": docker.address, **settings}))
+        made.append(action({"docker_host": dockerd.address, **settings}))
         where = Container(container_id or "", runtime)
         made[-1].act(Event(time.time_ns(), "t", 1, 1, 1, 0, 0, "c", 0, container=where))
 
@@ -69,8 +63,8 @@ def test_a_container_is_paused_and_goes_on_and_twice_is_no_error(
     act(ContainerUnpause, container.id)
 
 
-def test_a_pause_is_taken_back(container: DockerContainer, docker: Engine) -> None:
-    action = ContainerPause({"docker_host": docker.address, "for": "1s"})
+def test_a_pause_is_taken_back(container: DockerContainer, dockerd: Dockerd) -> None:
+    action = ContainerPause({"docker_host": dockerd.address, "for": "1s"})
     event = Event(time.time_ns(), "t", 1, 1, 1, 0, 0, "c", 0, container=Container(container.id or "", "docker"))
     action.act(event)
     assert status(container) == "paused"
@@ -92,8 +86,8 @@ def test_a_container_is_killed_and_then_gone(
         act(action, container.id)
 
 
-def test_a_container_is_stopped_within_its_grace(docker: Engine, act: Act) -> None:
-    deaf = docker.run("trap '' TERM; while :; do sleep 0.05; done", network_mode="none")
+def test_a_container_is_stopped_within_its_grace(dockerd: Dockerd, act: Act) -> None:
+    deaf = dockerd.run("trap '' TERM; while :; do sleep 0.05; done")
     began = time.monotonic()
     act(ContainerStop, deaf.id, grace=1)
     assert time.monotonic() - began >= 0.9
@@ -110,10 +104,10 @@ def test_a_container_is_restarted(container: DockerContainer, act: Act) -> None:
     assert container.attrs["State"]["Pid"] != before
 
 
-def test_a_container_is_taken_off_its_networks(docker: Engine, act: Act) -> None:
-    network = docker.client.networks.create("bpfd-test-net", driver="bridge")
-    other = docker.client.networks.create("bpfd-test-two", driver="bridge")
-    container = docker.run("sleep 60", network="bpfd-test-net")
+def test_a_container_is_taken_off_its_networks(dockerd: Dockerd, act: Act) -> None:
+    network = dockerd.client.networks.create("bpfd-test-net", driver="bridge")
+    other = dockerd.client.networks.create("bpfd-test-two", driver="bridge")
+    container = dockerd.run("sleep 60", network="bpfd-test-net")
     try:
         other.connect(container)
         act(ContainerDisconnect, container.id)
@@ -127,8 +121,8 @@ def test_a_container_is_taken_off_its_networks(docker: Engine, act: Act) -> None
         other.remove()
 
 
-def test_a_container_on_the_hosts_network_cannot_be_taken_off_it(docker: Engine, act: Act) -> None:
-    container = docker.run("sleep 60", network_mode="host")
+def test_a_container_on_the_hosts_network_cannot_be_taken_off_it(dockerd: Dockerd, act: Act) -> None:
+    container = dockerd.run("sleep 60", network_mode="host")
     with pytest.raises(ActionError, match="shares the network of host"):
         act(ContainerDisconnect, container.id)
     container.remove(force=True)
@@ -147,8 +141,8 @@ def test_a_container_of_another_runtime_is_frozen_and_killed_by_its_cgroup(
     assert status(container) == "exited"
 
 
-def test_a_container_that_has_been_removed_is_gone(docker: Engine, act: Act) -> None:
-    container = docker.run("true", network_mode="none")
+def test_a_container_that_has_been_removed_is_gone(dockerd: Dockerd, act: Act) -> None:
+    container = dockerd.run("true")
     container.wait(timeout=30)
     container.remove()
     for action in (ContainerPause, ContainerKill, ContainerStop, ContainerRestart, ContainerDisconnect):

@@ -11,17 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.running import RunningDaemon
-from tests.dockerd import dockerd
-
-__all__ = ["dockerd"]
 
 NEVER = "\n".join(['tracer = "{}"', "[filterEvents.filename]", 'values = ["nothing is named like this"]'])
-
-
-@pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Headers are made once for all daemons."""
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture

@@ -78,9 +78,9 @@ def own_cgroup() -> int:
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+def build(cache_dir: Path) -> Build:
     # The tests' own deeds are what is traced: no process is left out.
-    return Build(headers.ensure(tmp_path_factory.mktemp("cache")), self_pid=0)
+    return Build(headers.ensure(cache_dir), self_pid=0)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tests.daemon.conftest import cache_dir, daemon
-from tests.dockerd import dockerd
+from tests.daemon.conftest import daemon
 from tests.kernel.conftest import build, folder
 
-__all__ = ["build", "cache_dir", "daemon", "dockerd", "folder"]
+__all__ = ["build", "daemon", "folder"]
