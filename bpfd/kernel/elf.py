@@ -10,11 +10,15 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 MOST_TABLE = 32 << 20
 """Bytes of a symbol table; the largest programs have half of that."""
 MOST_SECTIONS = 4096
+MOST_PLACES = 4096
+"""How often a name may lie among a table's strings, and how many libraries may."""
 SYMTAB, DYNSYM, LOADABLE, FUNCTION = 2, 11, 1, 2
+_LIBRARY = re.compile(rb"[\0/](lib[\w+.-]{1,64}\.so[\w.]{0,32})(?=\0)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,18 @@ class Found:
     """Names of libraries among its dynamic strings: what it is linked with, and perhaps more."""
 
 
-def find_function(fd: int, name: str) -> Found:
-    """Look for the function `name` in the ELF file open as `fd`. Takes some milliseconds; raises nothing."""
+def find_function(fd: int, name: str, most: int = MOST_TABLE) -> Found:
+    """Look for the function `name` in the ELF file open as `fd`. Takes some milliseconds; raises nothing.
+
+    No more than `most` bytes are looked at of each table, and of each kind of table only the first: a file has one.
+    """
     try:
-        return _find(fd, name.encode())
+        return _find(fd, name.encode(), most)
     except (struct.error, LookupError, ValueError, OverflowError, OSError):
         return Found(None, frozenset())
 
 
-def _find(fd: int, name: bytes) -> Found:
+def _find(fd: int, name: bytes, most: int) -> Found:
     begin = os.pread(fd, 64, 0)
     if begin[:4] != b"\x7fELF":
         return Found(None, frozenset())
@@ -60,13 +67,14 @@ def _find(fd: int, name: bytes) -> Found:
     segments_at, sections_at, segment_count, section_count = header[4], header[5], header[9], header[11]
     sections = list(_rows(fd, order + kind.section, sections_at, min(section_count, MOST_SECTIONS)))
     libraries: set[str] = set()
-    for section in sections:
-        if section[1] not in {SYMTAB, DYNSYM}:
+    for wanted in (SYMTAB, DYNSYM):
+        section = next((one for one in sections if one[1] == wanted), None)
+        if section is None:
             continue
-        strings = _bytes(fd, sections[section[6]])
-        if section[1] == DYNSYM:
-            libraries.update(found.decode() for found in re.findall(rb"lib[\w+.-]{1,64}\.so[\w.]{0,32}(?=\0)", strings))
-        address = _address(order + kind.symbol, _bytes(fd, section), strings, name)
+        strings = _bytes(fd, sections[section[6]], most)
+        if wanted == DYNSYM:
+            libraries.update(found[1].decode() for found in islice(_LIBRARY.finditer(strings), MOST_PLACES))
+        address = _address(order + kind.symbol, _bytes(fd, section, most), strings, name)
         if address is not None:
             segments = _rows(fd, order + kind.segment, segments_at, min(segment_count, MOST_SECTIONS))
             return Found(_offset(kind, segments, address), frozenset(libraries))
@@ -78,13 +86,13 @@ def _rows(fd: int, form: str, at: int, count: int) -> Iterator[tuple[int, ...]]:
     return struct.iter_unpack(form, os.pread(fd, size * count, at)[: size * count])
 
 
-def _bytes(fd: int, section: tuple[int, ...]) -> bytes:
-    return os.pread(fd, min(section[5], MOST_TABLE), section[4])
+def _bytes(fd: int, section: tuple[int, ...], most: int) -> bytes:
+    return os.pread(fd, min(section[5], most), section[4])
 
 
 def _address(form: str, symbols: bytes, strings: bytes, name: bytes) -> int | None:
     """The virtual address of a function that is defined. A name may lie at the end of a longer one."""
-    places = {found.start() for found in re.finditer(re.escape(name) + rb"\0", strings)}
+    places = {found.start() for found in islice(re.finditer(re.escape(name) + rb"\0", strings), MOST_PLACES)}
     size = struct.calcsize(form)
     narrow = form.endswith("IIIBBH")
     for symbol in struct.iter_unpack(form, symbols[: len(symbols) // size * size]):

@@ -40,6 +40,8 @@ MAPPED_S = 1.0
 """How long a new process may take to load its library, and how often that is looked at."""
 LOOK_S = 0.002
 MOST_MAPS = 1 << 20
+MOST_TABLE = 4 << 20
+"""Bytes of a shell's or its library's symbol table that are looked at: anybody may call a file `bash`."""
 
 _NEWCOMER = struct.Struct("=32sQ")
 _KNOWN = struct.pack("=I", 1)
@@ -198,14 +200,14 @@ class Follower:
     def _look(self, pid: int, fd: int, until: float) -> _File | None:
         """Attach to the file, or to its library. None: the library is not there yet."""
         made = _File(pid, [], time.monotonic())
-        found = find_function(fd, self._what.symbol)
+        found = find_function(fd, self._what.symbol, MOST_TABLE)
         if found.offset is not None:
             self._attach(made, fd, found.offset)
         elif self._wants_library(found):
             with _library(pid, self._what.library) as library:
                 if library < 0:
                     return None if time.monotonic() < until else made
-                offset = find_function(library, self._what.symbol).offset
+                offset = find_function(library, self._what.symbol, MOST_TABLE).offset
                 if offset is not None:
                     self._attach(made, library, offset)
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from bpfd.errors import LoadError
 from bpfd.kernel import program
-from bpfd.kernel.elf import find_function
+from bpfd.kernel.elf import DYNSYM, find_function
 from bpfd.kernel.follow import followed
 from bpfd.kernel.program import Build, Spec
 from bpfd.plugin import BPFTracer, Field
@@ -187,6 +188,31 @@ def test_a_hostile_file_has_no_function_and_does_no_harm(double: Path, changed: 
     with changed.open("rb") as file:
         found = find_function(file.fileno(), "twice")
     assert found.offset is None or found.offset < 1 << 64
+
+
+def test_a_file_with_thousands_of_huge_tables_of_symbols_costs_no_more_than_one_with_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, at, many = 1 << 20, 1 << 20, 4000
+    table = struct.pack("<IIQQQQIIQQ", 0, DYNSYM, 0, 0, at, size, 0, 0, 8, 24)
+    texts = struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, at, size, 0, 0, 1, 0)
+    head = struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 64, 0, 64, 56, 0, 64, many + 1, 0)
+    evil = tmp_path / "bash"
+    with evil.open("wb") as file:
+        file.write(b"\x7fELF" + bytes([2, 1, 1]) + bytes(9) + head + texts + table * many)
+        file.seek(at)
+        file.write((b"\0libreadline.so.8\0readline" * size)[:size])
+    read, pread = [0], os.pread
+
+    def counted(fd: int, most: int, place: int) -> bytes:
+        found = pread(fd, most, place)
+        read[0] += len(found)
+        return found
+
+    monkeypatch.setattr(os, "pread", counted)
+    with evil.open("rb") as file:
+        assert find_function(file.fileno(), "readline", size // 2).offset is None
+    assert size < read[0] < 2 * size  # the sections, and half of a table and of its texts
 
 
 def test_names_that_are_followed_are_compared_as_the_kernel_keeps_them() -> None:
