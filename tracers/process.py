@@ -35,7 +35,13 @@ class ProcessTracer(BPFTracer):
             optional=True,
             example="/usr/bin/cat",
         ),
-        Field("exit_code", "exit: what the process said; 0 where a signal ended it", type="u64", example="1"),
+        Field(
+            "exit_code",
+            "exit: what the process said; 0 where a signal ended it",
+            type="u64",
+            optional=True,
+            example="1",
+        ),
         Field(
             "signal",
             "exit: the signal that ended the process",
@@ -63,5 +69,5 @@ class ProcessTracer(BPFTracer):
     @classmethod
     def settle(cls, data: dict[str, str], return_value: int) -> None:
         """An exit code is told of exits alone, 0 too."""
-        if data["action"] != "exit":
-            del data["exit_code"]
+        if data["action"] == "exit":
+            data.setdefault("exit_code", "0")

@@ -51,7 +51,9 @@ class Bench:
     def records(self) -> list[tuple[Event, int, int]]:
         """All that is in the ring: each event, the set of rules that judged it, and the bits that it was left."""
         found = []
-        while records := self.program.ring.read(1000):
+        ring = self.program.ring
+        # What another processor is about to write may stand before what is wanted.
+        while (records := ring.read(1000)) or ring.pending():
             for record in records:
                 event, (generation, bits) = self._decode(record)
                 found.append((event, generation, bits))

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bpfd.kernel.program import Build
-from bpfd.rules import model
-from bpfd.rules.model import All
+from bpfd.rules import model, predicate
+from bpfd.rules.model import All, Not
 from bpfd.tracers.process import SIGNALS, ProcessTracer
 from tests.kernel.conftest import Bench
 from tests.tracers.tracing import by, python, tracing
@@ -53,6 +53,22 @@ def test_one_life_is_told_from_its_fork_over_its_program_to_its_end(lives: Bench
 def test_an_end_in_peace_has_the_code_0(lives: Bench) -> None:
     pid = python("pass")
     assert lives.wait_for(by(pid, action="exit")).data["exit_code"] == "0"
+
+
+def test_a_rule_on_exit_codes_says_of_forks_in_the_kernel_what_it_says_in_python(lives: Bench) -> None:
+    """A fork has none: that is not 0, and nothing for the kernel to act on."""
+    for rule in (model.Test("exit_code", "is", ("0",)), Not(model.Test("exit_code", "is", ("0",)))):
+        wants = predicate.compile(rule, ProcessTracer.fields)
+        assert 0 in lives.judge_by([rule]).inexact
+        pid = python("pass")
+        python("raise SystemExit(3)")
+        ended = lives.wait_for(by(pid, action="exit"))
+        assert wants(ended) == isinstance(rule, model.Test)
+        lives.judge_by([rule])
+        process = subprocess.Popen(["true"])
+        process.wait()
+        forks = [event for event, _ in lives.events() if event.data.get("child") == str(process.pid)]
+        assert [wants(event) for event in forks] == [isinstance(rule, Not)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGRTMIN + 3])
