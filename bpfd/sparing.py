@@ -19,7 +19,9 @@ from bpfd.protected import Protected, exe_of, shares_our_files
 log = logging.getLogger("bpfd.sparing")
 
 REFRESH_S = 10.0
-"""How long a program or container that is new may go without protection."""
+"""How long a program that is new may go without protection; a container has it once it has a cgroup and a name."""
+REST_S = 0.2
+"""How long it rests between two times, at least."""
 PROCESS, CGROUP = 0, (1 << 64) - 1
 """In place of a device: the number is that of a process, or of a cgroup (see filter.h)."""
 FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/libexec", "/usr/lib")
@@ -36,7 +38,7 @@ class Sparing:
     ) -> None:
         """`spare` tells all programs; `cgroups` gives those of containers, by their names or ids."""
         self._protected, self._spare, self._cgroups = protected, spare, cgroups
-        self._stopping = threading.Event()
+        self._stopping, self._hurry = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="bpfd-sparing", daemon=True)
 
     def start(self) -> None:
@@ -45,8 +47,14 @@ class Sparing:
     def stop(self, timeout_s: float = 0.5) -> None:
         """End the thread; one that waits for a tracer that is being loaded ends by itself. Idempotent."""
         self._stopping.set()
+        self._hurry.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+
+    def container_came(self, container: Container) -> None:
+        """A container has a cgroup, or a name: look at once if it is a protected one. Any thread; does not wait."""
+        if has_name(container, self._protected.containers):
+            self._hurry.set()
 
     def refresh(self) -> None:
         """Look everything up, and tell the programs. The more important first, should a table be full."""
@@ -57,11 +65,16 @@ class Sparing:
         self._spare(keys)
 
     def _run(self) -> None:
-        while not self._stopping.wait(REFRESH_S):
+        while True:
+            self._hurry.wait(REFRESH_S)
+            if self._stopping.is_set():
+                return
+            self._hurry.clear()
             try:
                 self.refresh()
             except Exception:
                 log.exception("what the kernel spares was not looked up; it goes on with what it knows")
+            self._stopping.wait(REST_S)
 
 
 def executables(programs: Iterable[str]) -> set[Key]:

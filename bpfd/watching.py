@@ -14,7 +14,7 @@ from bpfd.containers.index import ContainerIndex
 from bpfd.containers.life_watch import LifeWatch
 from bpfd.counters import Counters
 from bpfd.enforcement import DeliverTo, Enforcement
-from bpfd.event import NOT_FOUND, Event
+from bpfd.event import NOT_FOUND, Container, Event
 from bpfd.kernel import headers, program
 from bpfd.kernel.program import Build, Program
 from bpfd.pipeline import Clock, Pipeline, Source
@@ -73,10 +73,15 @@ class Watching:
         build = Build(headers.ensure(self._settings.cache_dir), hierarchy.subsystem, self_pid=machine.own_pid())
         index.scan()
         self._lives = lives = LifeWatch(index)
-        index.on_cgroup, index.on_gone = lives.cgroup_came, lives.cgroup_went
         self.tracing.prepare(build, index.lookup, index.by_id, index.known, lives)
         index.on_scope = self.tracing.set_scope
         sparing = Sparing(Protected(self._settings.protected), self.tracing.spare, self._cgroups_named)
+
+        def came(cgroup_id: int, container: Container, path: str | None) -> None:
+            lives.cgroup_came(cgroup_id, container, path)
+            sparing.container_came(container)
+
+        index.on_cgroup, index.on_gone, index.on_named = came, lives.cgroup_went, sparing.container_came
         sparing.refresh()
         sparing.start()
         self._closing.callback(sparing.stop)

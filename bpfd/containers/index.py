@@ -59,6 +59,8 @@ class ContainerIndex:
 
         self.on_cgroup: Callable[[int, Container, str | None], None] = lambda cgroup_id, container, path: None
         """Called whenever a cgroup of a container becomes known, with its path if that is at hand; as `on_scope`."""
+        self.on_named: Callable[[Container], None] = lambda container: None
+        """Called when Docker told of a container that has a cgroup; as `on_scope`."""
         self.on_gone: Callable[[int], None] = lambda cgroup_id: None
         """Called when a container's cgroup is gone; as `on_scope`."""
 
@@ -151,6 +153,8 @@ class ContainerIndex:
                 container = self._named.get(cgroup_id, HOST)
             if claimed:
                 self._tell(cgroup_id, container, None)
+        if members:
+            self.on_named(Container(container_id, "docker", *told))
 
     def _look_up(self, cgroup_id: int) -> Container:
         path = self._tree.path_of(cgroup_id)
