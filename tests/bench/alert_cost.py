@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bpfd.actions.webhook import Webhook
+from bpfd.api.address import parse_address
+from bpfd.api.client import Client, connect
 from bpfd.counters import Counters
 from bpfd.delivery import Delivery, Retry
 from bpfd.event import Event
@@ -25,8 +27,9 @@ from tests.daemon.running import RunningDaemon
 
 ALERTS = 10_000
 BATCH = 1024
-REPEATS = 5
-FLOOD_S = 2.0
+ROUNDS = 15
+TURN_S = 1.0
+SETTLE_S = 0.3
 FLOOD = 'tracer = "open"\nmode = "observe"\n[filterEvents.filename]\nis = ["{name}"]\n'
 ALERTING = 'tracer = "open"\nrate = "1000/s"\n{more}\n[filterEvents.filename]\nprefix = ["{place}/"]\n'
 CONFIG = """
@@ -112,7 +115,8 @@ def receiver(answer: bytes) -> Iterator[str]:
 
 
 def hanging(table: Table, load: Path) -> None:
-    """One daemon throughout; only whom its rule tells is changed from turn to turn."""
+    """One daemon throughout; only whom its rule tells is changed from turn to turn. What else the machine does changes
+    too: so turns are short, and each is compared with its neighbour of the same round."""
     table.section("The event path in a flood on the other core, beside 500 alerts a second")
     with contextlib.ExitStack() as stack:
         cache, folder = (Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bpfd-b-"))) for _ in range(2))
@@ -129,27 +133,32 @@ def hanging(table: Table, load: Path) -> None:
             stack.callback(loading.wait)
             stack.callback(loading.kill)
         speeds: dict[str, list[float]] = {name: [] for name in CASES}
-        for _ in range(REPEATS):
-            for name, more in CASES.items():
-                daemon.create("alerts", ALERTING.format(place=watched, more=more), "--replace")
+        for number in range(ROUNDS):
+            order = list(CASES) if number % 2 else list(reversed(CASES))
+            for name in order:
+                daemon.create("alerts", ALERTING.format(place=watched, more=CASES[name]), "--replace")
                 speeds[name].append(events_per_second(daemon))
         bad = daemon.json("status")["counters"]
-    none, answers, hangs = (statistics.median(speeds[name]) for name in CASES)
-    table.row("nobody is told: events taken", f"{none:,.0f} /s")
-    table.row("Slack answers", f"{answers:,.0f} /s ({answers / none:.1%})")
-    stored = bad["action.bad.stored"]
-    table.row(
-        f"Slack hangs ({stored:,} alerts wait)",
-        f"{hangs:,.0f} /s ({hangs / none:.1%})",
-        "keeps 95 %",
-        hangs >= 0.95 * none,
-    )
+    kept = {
+        name: statistics.median(one / none for one, none in zip(speeds[name], speeds["none"], strict=True))
+        for name in CASES
+    }
+    table.row("nobody is told: events taken", f"{statistics.median(speeds['none']):,.0f} /s")
+    table.row("Slack answers", f"{kept['answers']:.1%} of that")
+    told = f"Slack hangs ({bad['action.bad.stored']:,} alerts wait)"
+    table.row(told, f"{kept['hangs']:.1%} of that", "keeps 95 %", kept["hangs"] >= 0.95)
 
 
 def events_per_second(daemon: RunningDaemon) -> float:
     """How many events the daemon takes out of an endless flood."""
-    time.sleep(0.3)
-    before, began = daemon.tracer("open")["received"], time.monotonic()
-    time.sleep(FLOOD_S)
-    taken = daemon.tracer("open")["received"] - before
-    return float(taken / (time.monotonic() - began))
+    time.sleep(SETTLE_S)
+    with connect(parse_address(daemon.address)) as client:
+        (before, began), _ = taken(client), time.sleep(TURN_S)
+        after, ended = taken(client)
+    return (after - before) / (ended - began)
+
+
+def taken(client: Client) -> tuple[int, float]:
+    """How many events the tracer's ring has given so far, and when that was."""
+    [tracer] = [one for one in client.status().tracers if one.name == "open"]
+    return tracer.received, time.monotonic()
