@@ -55,7 +55,7 @@ class Acting:
             self.mutes = Mutes(state_dir)
             undo.callback(self.mutes.close)
             self.ledger = Ledger(state_dir)
-            self.undoer = Undoer(state_dir, self._find)
+            self.undoer = Undoer(state_dir, self._find, self.ledger.write)
             guard = Guard(
                 self.ledger,
                 self._notify,

@@ -97,6 +97,10 @@ class Guard:
             raise
         self._write(name, event, "done", "")
 
+    def expired(self, name: str, event: Event) -> None:
+        """Write down that `event` came too late to be responded to."""
+        self._write(name, event, "expired", "the event was too long ago")
+
     def _carry_out(self, name: str, action: Action, event: Event) -> None:
         noted: AbstractContextManager[None] = nullcontext()
         if action.undo_after_s and self._around is not None:
@@ -128,17 +132,7 @@ class Guard:
         raise WithheldError(reason)
 
     def _write(self, name: str, event: Event, result: str, detail: str) -> None:
-        self._ledger.write(
-            Entry(
-                time_ns=time.time_ns(),
-                action=name,
-                rule=event.rule,
-                target=target(event),
-                result=result,
-                detail=detail,
-                event=event.as_dict(),
-            )
-        )
+        self._ledger.write(entry_of(name, event, result, detail))
 
 
 _RESULTS: Mapping[type[Exception], str] = {TargetGoneError: "gone", RefusedError: "refused", WithheldError: "withheld"}
@@ -162,6 +156,11 @@ class Guarded(Action):
     def close(self) -> None:
         """Close the actions."""
         self._actions.close()
+
+
+def entry_of(action: str, event: Event, result: str, detail: str) -> Entry:
+    """What the ledger has of a response now."""
+    return Entry(time.time_ns(), action, event.rule, target(event), result, detail, event.as_dict())
 
 
 def target(event: Event) -> str:

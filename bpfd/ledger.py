@@ -30,7 +30,7 @@ class Entry:
     target: str
     """The process or container, in words."""
     result: str
-    """`done`, `gone`, `refused`, `withheld` or `failed`."""
+    """`done`, `gone`, `refused`, `withheld`, `expired` or `failed`; `undone` where it was taken back."""
     detail: str
     event: Mapping[str, Any]
     """The event in its JSON form."""

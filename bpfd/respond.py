@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from bpfd import options
@@ -230,8 +231,12 @@ class Actions:
         counters, size = self._counters, self._queue_size
         if action_class.responds:
             self._responders[name] = action
-            guarded = action if self._guard is None else Guarded(name, by_rule, self._guard)
-            runner = ActionRunner(name, guarded, counters, size, expire_s)
+            if self._guard is None:
+                runner = ActionRunner(name, action, counters, size, expire_s)
+            else:
+                expired = partial(self._guard.expired, name)
+                guarded = Guarded(name, by_rule, self._guard)
+                runner = ActionRunner(name, guarded, counters, size, expire_s, expired=expired)
         elif self._outbox is not None and action_class.durable:
             teller = by_rule if action_class.per_rule else action
             self._deliveries.append(Delivery(name, teller, self._outbox, counters, retry))

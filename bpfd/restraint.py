@@ -11,12 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from bpfd.alert import Alert
 from bpfd.event import Event, printable
-from bpfd.guard import target
+from bpfd.guard import entry_of, target
 from bpfd.kernel.record import KERNEL_ACTION
-from bpfd.ledger import Entry, Ledger
+from bpfd.ledger import Ledger
 from bpfd.limits import Limits
 from bpfd.mutes import Mutes
 from bpfd.plugin import Action
@@ -100,17 +101,8 @@ class Restraint:
                     self._notify(Alert(event, kind="notice", text=text))
 
     def _write(self, event: Event) -> None:
-        self._ledger.write(
-            Entry(
-                time_ns=event.time,
-                action=event.data[KERNEL_ACTION],
-                rule=event.rule,
-                target=target(event),
-                result="done",
-                detail="inside the kernel",
-                event=event.as_dict(),
-            )
-        )
+        entry = entry_of(event.data[KERNEL_ACTION], event, "done", "inside the kernel")
+        self._ledger.write(replace(entry, time_ns=event.time))
 
     def _is_too_much(self, rule: str) -> bool:
         """Count once for `rule`; whether it is held from now on."""

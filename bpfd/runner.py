@@ -49,12 +49,15 @@ class ActionRunner:
         tick: Callable[[], float | None] = lambda: None,
         batched: bool | None = None,
         severity: Callable[[str], str] | None = None,
+        expired: Callable[[Event], None] = lambda event: None,
     ) -> None:
         """`done` is the name that events are counted by which the action took without an error.
 
         `severity` gives that of a rule, by its name; called on any thread. None: what is dropped is no alert.
 
         `batched`: events are given to the action many at once; None: if it has an `act_on_batch` of its own.
+
+        `expired` is told of each event that a responder was given too late, on the worker.
 
         `tick` is called on the worker before it waits, and says in how many seconds it is to be called again.
         """
@@ -72,6 +75,7 @@ class ActionRunner:
         self._entered_of: dict[str, int] = {}  # the same by rule
         self._left_of: dict[str, int] = {}
         self._severity = severity
+        self._expired = expired
         self._given_up = GivenUp(counters)
         self._done = 0
         self._deadline: float | None = None
@@ -214,6 +218,7 @@ class ActionRunner:
             self._drop(event.rule, 1)
         elif self.action.responds and time.time_ns() - event.time > self._expire_ns:
             self._count("expired")
+            self._expired(event)
         else:
             self._act(event)
         self._left += 1

@@ -18,6 +18,8 @@ from bpfd.alert import event_from
 from bpfd.complaints import describe
 from bpfd.errors import TargetGoneError
 from bpfd.event import Event
+from bpfd.guard import entry_of
+from bpfd.ledger import Entry
 from bpfd.plugin import Action
 
 FILE = "undo.json"
@@ -45,10 +47,18 @@ class Undoer:
     `later` may be called from any thread and waits for the disk. What fails is tried again every 10 s for a day.
     """
 
-    def __init__(self, directory: Path, find: Callable[[str], Action | None]) -> None:
-        """`find` gives the running action instance of a name; it is asked from `start` on."""
+    def __init__(
+        self,
+        directory: Path,
+        find: Callable[[str], Action | None],
+        write: Callable[[Entry], None] = lambda entry: None,
+    ) -> None:
+        """`find` gives the running action instance of a name; it is asked from `start` on. `write` gets for the ledger
+        what became of each.
+        """
         self._path = directory / FILE
         self._find = find
+        self._write = write
         self._changed = threading.Condition()
         self._due = self._read()
         self._held: set[int] = set()
@@ -139,13 +149,20 @@ class Undoer:
             if action is None:
                 raise LookupError("the configuration has no such action any more")
             action.undo(due.event)
-        except TargetGoneError:
-            return True
+        except TargetGoneError as error:
+            self._note(due, "gone", describe(error))
         except Exception as error:  # a stranger's code
             late = time.time_ns() - due.until_ns > 0
             log.error("undo: action %s: %s%s", due.action, describe(error), "; given up" if late else "")
+            if late:
+                self._note(due, "failed", f"not taken back: {describe(error)}")
             return late
+        else:
+            self._note(due, "undone", "its time was over")
         return True
+
+    def _note(self, due: _Due, result: str, detail: str) -> None:
+        self._write(entry_of(due.action, due.event, result, detail))
 
     def _settle(self, due: _Due, settled: bool) -> None:
         with self._changed:

@@ -80,7 +80,7 @@ def test_a_match_is_told_responded_to_written_down_and_taken_back(tmp_path: Path
     acting = Acting(CLASSES, TABLES, tmp_path, Counters(), 100)
     acting.actions.deliver(("tell", "hit"), [event()])
     eventually(lambda: len(TOLD) == 1 and Hit.log == ["hit", "undone"])
-    assert [entry.result for entry in acting.ledger.read(9)] == ["done"]
+    eventually(lambda: {entry.result for entry in acting.ledger.read(9)} == {"done", "undone"})
     acting.stop(5)
     acting.stop(5)
 

@@ -220,6 +220,15 @@ def test_what_a_guard_withholds_is_counted_by_the_runner(make: Make) -> None:
     assert counters.table() == {"action.responder.done": 1, "action.responder.withheld": 2}
 
 
+def test_a_response_that_comes_too_late_is_not_carried_out_and_that_is_written_down(make: Make, ledger: Ledger) -> None:
+    counters = Counters()
+    actions = Actions({"responder": Responder}, {"responder": {"expire": 1}}, counters, 100, guard=make())
+    actions.deliver(["responder"], [event()._replace(time=time.time_ns() - 2_000_000_000), event()])
+    actions.stop(5)
+    assert [entry.result for entry in ledger.read(9)] == ["expired", "done"]
+    assert counters.table() == {"action.responder.done": 1, "action.responder.expired": 1}
+
+
 def entry(number: int) -> Entry:
     return Entry(number, "a", "r", "t", "done", "", {})
 

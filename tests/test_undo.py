@@ -55,11 +55,16 @@ def action() -> Pause:
 
 
 @pytest.fixture
-def make(tmp_path: Path, action: Pause) -> Iterator[Callable[[], Undoer]]:
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path)
+
+
+@pytest.fixture
+def make(tmp_path: Path, action: Pause, ledger: Ledger) -> Iterator[Callable[[], Undoer]]:
     made: list[Undoer] = []
 
     def _make() -> Undoer:
-        made.append(Undoer(tmp_path / "state", {"pause": action}.get))
+        made.append(Undoer(tmp_path / "state", {"pause": action}.get, ledger.write))
         return made[-1]
 
     yield _make
@@ -68,13 +73,14 @@ def make(tmp_path: Path, action: Pause) -> Iterator[Callable[[], Undoer]]:
         assert not undoer._thread.is_alive()
 
 
-def test_a_response_is_taken_back_after_its_time(make: Callable[[], Undoer], action: Pause, tmp_path: Path) -> None:
+def test_a_response_is_taken_back_after_its_time(make: Callable[[], Undoer], action: Pause, ledger: Ledger) -> None:
     undoer = make()
     undoer.start()
-    Guard(Ledger(tmp_path), lambda alert: None, around=undoer.around).respond("pause", action, event())
+    Guard(ledger, lambda alert: None, around=undoer.around).respond("pause", action, event())
     assert action.undone == []
     eventually(lambda: action.undone == [(7, "ab" * 32)])
     eventually(lambda: undoer.waiting() == 0)
+    eventually(lambda: {(one.action, one.result) for one in ledger.read(9)} == {("pause", "done"), ("pause", "undone")})
 
 
 def test_it_is_taken_back_after_a_restart_too(make: Callable[[], Undoer], action: Pause) -> None:
@@ -108,13 +114,16 @@ def test_what_fails_is_tried_again_and_what_has_gone_is_settled(
 
 
 def test_what_fails_for_too_long_is_given_up(
-    make: Callable[[], Undoer], action: Pause, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make: Callable[[], Undoer], ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(undo_module, "_GIVE_UP_S", -1.0)
     undoer = make()
     undoer.start()
     undoer.later("no such action", event(), 0)
     eventually(lambda: undoer.waiting() == 0)
+    [entry] = ledger.read(9)
+    assert (entry.action, entry.result) == ("no such action", "failed")
+    assert entry.detail.startswith("not taken back: LookupError: the configuration has no such action")
     assert caplog.messages == [
         "undo: action no such action: LookupError: the configuration has no such action any more; given up"
     ]

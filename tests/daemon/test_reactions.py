@@ -98,9 +98,11 @@ def test_a_pause_is_taken_back_after_a_restart_also_if_its_rule_is_gone(
     until(lambda: state() == "paused", lambda: daemon.log)
     daemon.kill()
     rule_file.unlink()
+    daemon.write_rule("other", rule("/nothing/is/named/like/this", '"stdout"'))
     assert state() == "paused"
     daemon.start()
     until(lambda: state() == "running", lambda: daemon.log, 40)
+    until(lambda: [one for one in daemon.json("actions", "log") if one["result"] == "undone"], lambda: daemon.log)
 
 
 def test_an_action_that_a_rule_cannot_have_spoils_no_other_rule_and_is_shown(
