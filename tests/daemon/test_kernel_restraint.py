@@ -60,11 +60,15 @@ def test_the_kernel_does_not_act_for_a_rule_that_is_muted_also_after_a_restart(
 
 def test_what_a_mute_does_not_hide_is_ended_from_user_space_meanwhile(daemon: RunningDaemon, forbidden: Path) -> None:
     daemon.write_rule("guard", GUARD.format(path=forbidden, more=""))
-    daemon.start()
+    daemon.start(config='[limits]\nexpire = "5m"\n')
     daemon.bpfd("mute", "guard", "command=cat", "--for", "1h", "--why", "we know")
     assert read(forbidden) == (0, b"secret\n")
     other = subprocess.Popen(["tail", "-f", str(forbidden)], stdout=subprocess.DEVNULL)
-    assert other.wait(15) == -9
+    try:
+        assert other.wait(60) == -9
+    finally:
+        other.kill()
+        other.wait()
     [entry] = until(lambda: daemon.json("actions", "log"), lambda: daemon.log)
     assert (entry["target"], entry["detail"]) == (f"process {other.pid} (tail)", "")
 
