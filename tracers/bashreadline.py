@@ -26,3 +26,4 @@ class BashreadlineTracer(BPFTracer):
     program = Path(__file__).with_name("bashreadline.c")
     probes = (f"uprobe:{_READLINE}", f"uretprobe:{_READLINE}")
     ring_bytes = 256 << 10
+    counts = ("untracked",)

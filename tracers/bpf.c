@@ -133,9 +133,9 @@ TRACEPOINT_PROBE(syscalls, sys_exit_bpf) {
   bpfd_barrier(size);
   if (size > sizeof(given))
     size = sizeof(given);
-  bpf_probe_read_user(&given, size, (void *)bpfd_argument(registers, 1));
   bpfd_constant(e, operation, COMMANDS, command);
   e->return_value = args->ret;
-  take_attributes(e, command, &given);
+  if (!bpf_probe_read_user(&given, size, (void *)bpfd_argument(registers, 1)))
+    take_attributes(e, command, &given); /* else nothing is known of them */
   return bpfd_submit(args, e);
 }

@@ -6,7 +6,9 @@
 /* Threads of programs that were started inside a container, or that descend from one, with the mount namespace where that
  * was; 0: where they are met first. The runtime's own process, on its way into the container, is none of them, and neither
  * is the host's: for those an open costs one look. */
-BPF_F_TABLE("lru_hash", u32, u64, insiders, 32768, 0);
+#define COUNT_UNTRACKED 0
+#define MOST_INSIDERS 131072
+BPF_F_TABLE("hash", u32, u64, insiders, MOST_INSIDERS, BPF_F_NO_PREALLOC);
 /* The newest mount of each namespace when the first program was started there: later ones came while it ran. */
 BPF_F_TABLE("lru_hash", u64, u64, begun, 16384, 0);
 /* The number of the host's mount namespace. */
@@ -56,6 +58,11 @@ static __always_inline void begin_space(struct mnt_namespace *space, u64 id) {
     begun.update(&id, &newest);
 }
 
+static __always_inline void track(u32 thread, u64 origin) {
+  if (insiders.update(&thread, &origin))
+    bpfd_count(COUNT_UNTRACKED);
+}
+
 static __always_inline bool is_host_space(struct mnt_namespace *space) {
   int zero = 0;
   u32 number = 0, *host = host_space.lookup(&zero);
@@ -79,16 +86,18 @@ TRACEPOINT_PROBE(sched, sched_process_exec) {
     id = *origin;
   else if (on_host())
     return 0;
+  if (before != thread)
+    insiders.delete(&before); /* the thread goes on under the number of the first, which has ended */
   if (is_host_space(space)) {
     if (origin)
-      insiders.update(&thread, &id);
+      track(thread, id);
     return 0;
   }
   u64 here = space_id(space);
   begin_space(space, here);
   if (!id)
     id = here;
-  insiders.update(&thread, &id);
+  track(thread, id);
   return 0;
 }
 
@@ -97,8 +106,7 @@ TRACEPOINT_PROBE(sched, sched_process_fork) {
   u64 *found = insiders.lookup(&parent);
   if (!found)
     return 0;
-  u64 origin = *found;
-  insiders.update(&child, &origin);
+  track(child, *found);
   return 0;
 }
 

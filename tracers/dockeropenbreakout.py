@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from bpfd.plugin import BPFTracer, Field, TracerMap
@@ -70,6 +71,7 @@ class DockerOpenBreakoutTracer(BPFTracer):
         "tracepoint:sched:sched_process_exit",
     )
     ring_bytes = 256 << 10
+    counts = ("untracked",)
 
     @classmethod
     def loaded(cls, maps: Mapping[str, TracerMap]) -> None:
@@ -79,7 +81,8 @@ class DockerOpenBreakoutTracer(BPFTracer):
         for _ in range(2):  # who was forked meanwhile by one that was not known yet
             for thread in _threads_elsewhere(host):
                 if maps["insiders"].read(struct.pack("=I", thread)) is None:
-                    maps["insiders"].write(struct.pack("=I", thread), _LATER)
+                    with suppress(OSError):  # there is no more room: what it starts or becomes is counted
+                        maps["insiders"].write(struct.pack("=I", thread), _LATER)
 
 
 def _threads_elsewhere(host: int) -> Iterator[int]:

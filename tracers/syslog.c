@@ -115,7 +115,7 @@ static __always_inline void gather(struct bpfd_event *e, const struct iovec *pie
       return;
     u64 at = e->bpfd_length[BPFD_NUMBER_message];
     bpfd_barrier(at);
-    if (at && at < BPFD_LENGTH_message) {
+    if (!bpfd_is_outside(at, 1, BPFD_LENGTH_message - 1)) {
       e->message[at] = '\n';
       e->bpfd_length[BPFD_NUMBER_message] = at + 1;
     }
@@ -158,8 +158,10 @@ static __always_inline void end_message(struct bpfd_event *e) {
   bpfd_barrier(length);
   if (length >= BPFD_LENGTH_message)
     length = BPFD_LENGTH_message - 1;
-  if (length && !e->message[length - 1])
-    length--;
+  u64 last = length - 1;
+  bpfd_barrier(last);
+  if (last < BPFD_LENGTH_message && !e->message[last])
+    length = last;
   e->bpfd_length[BPFD_NUMBER_message] = length;
 }
 

@@ -27,6 +27,8 @@ _C_TYPE = {(1, True): "s8", (2, True): "s16", (4, True): "s32", (8, True): "s64"
     (4, False): "u32",
     (8, False): "u64",
 }
+UNREAD = b"?"
+"""What the kernel's side makes of text that is not in memory (filter.h)."""
 _SOCKET_ADDRESS_BYTES = 28
 """sizeof(struct sockaddr_in6), which the events of tcp: use for both families."""
 
@@ -183,9 +185,12 @@ def _numbers(element: int, signed: bool, raw: bytes) -> str:
 
 
 def socket_address(raw: bytes) -> str:
-    """A `struct sockaddr` as text: `10.0.0.1:443`, `[::1]:443`, a socket's path, `@name`; else its bytes."""
+    """A `struct sockaddr` as text: `10.0.0.1:443`, `[::1]:443`, a socket's path, `@name`; else its bytes.
+
+    One that could not be read is "?".
+    """
     if len(raw) < 2:
-        return raw.hex()
+        return "?" if raw == UNREAD else raw.hex()
     (family,) = struct.unpack_from("=H", raw)
     if family == 2 and len(raw) >= 8:
         return f"{ipaddress.IPv4Address(raw[4:8])}:{int.from_bytes(raw[2:4], 'big')}"

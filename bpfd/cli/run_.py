@@ -39,7 +39,9 @@ LONGEST_WAIT_S = 3600.0
 def add(commands: Commands) -> None:
     parser = commands.add("run", "watch one tracer, without a daemon and without rules", run)
     parser.add_argument("tracer", metavar="TRACER", help="a tracer, as bpfd tracers lists them")
-    parser.add_argument("--pid", metavar="N", type=_number, help="only events of this process")
+    parser.add_argument(
+        "--pid", metavar="N", type=_number, help="only events of this process, all its threads, not of its children"
+    )
     parser.add_argument("--command", metavar="NAME", help="only events of programs of this name")
     parser.add_argument("--container", metavar="ID|NAME", default="", help="only events of this container")
     parser.add_argument("--where", metavar="CONDITION", help="only events for which a rule's condition holds")

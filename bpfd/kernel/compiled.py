@@ -1,7 +1,8 @@
 """Compiled programs as plain data, and the folder that keeps them, so that the compiler runs once for each program.
 
-What is kept is what came of a text, its definitions and the kernel's types: the same of all three gives the same
-program, and anything else another file. The folder belongs to root and nobody else may write there, as for headers.
+What is kept is what came of a text, its definitions, the kernel's types and the compiler: the same of all four gives
+the same program, and anything else another file. The folder belongs to root and nobody else may write there, as for
+headers.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from bpfd.kernel import loader
+from bpfd.kernel.headers import find_library
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +75,15 @@ def _number(value: object) -> int:
 
 def key_of(job: Mapping[str, Any]) -> str:
     """The name of what comes of compiling `job`."""
-    known = [job["text"], job["cflags"], Path(job["headers"]).name, SELF]
+    known = [job["text"], job["cflags"], Path(job["headers"]).name, SELF, _compiler()]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+@cache
+def _compiler() -> tuple[str, str]:
+    """What tells one compiler from another: its library's file, which has its version, and what asks it."""
+    library = find_library("bcc")
+    return str(library and library.resolve()), hashlib.sha256(Path(loader.__file__).read_bytes()).hexdigest()
 
 
 class Kept:

@@ -21,6 +21,25 @@
 #endif
 #define bpfd_read(into, from) bpf_probe_read_kernel(&(into), sizeof(into), &(from))
 #define bpfd_barrier(value) asm volatile("" : "+r"(value))
+/* Go round a loop once more. Before Linux 6.7 (10e14e9652bf, "bpf: fix control-flow graph checking in privileged mode") a
+ * program may go back by a jump alone, and the compiler likes to put a loop's end right before its beginning. */
+#define bpfd_again(label)                                                                                            \
+  {                                                                                                                  \
+    asm goto("goto %l0" : : : : label);                                                                              \
+    __builtin_unreachable();                                                                                         \
+  }
+/* Is a variable less than `low` or more than `high`? In two steps: of both the compiler makes a subtraction that wraps,
+ * which the verifier of Linux 6.12 does not follow. */
+#define bpfd_is_outside(value, low, high)                                                                            \
+  ({                                                                                                                 \
+    bool outside = true;                                                                                             \
+    if ((value) <= (high)) {                                                                                         \
+      bpfd_barrier(value);                                                                                           \
+      if ((value) >= (low))                                                                                          \
+        outside = false;                                                                                             \
+    }                                                                                                                \
+    outside;                                                                                                         \
+  })
 
 struct bpfd_counts {
   u64 seen;   /* events that the probe saw */
@@ -29,7 +48,14 @@ struct bpfd_counts {
   u64 own[5]; /* for the tracer's own use, see bpfd_count; fills a cache line */
 };
 BPF_F_TABLE("array", u32, struct bpfd_counts, bpfd_counts, BPFD_CPUS, BPF_F_MMAPABLE);
-BPF_ARRAY(bpfd_scratch, struct bpfd_event, BPFD_CPUS);
+/* bcc makes code that prints what each of its tables holds, part by part: for large ones that takes as long as all the
+ * rest. Characters it takes for a text. */
+#define BPFD_ROOM_FOR(type)                                                                                          \
+  {                                                                                                                  \
+    char bytes[sizeof(type)];                                                                                        \
+  } __attribute__((aligned(8)))
+struct bpfd_event_room BPFD_ROOM_FOR(struct bpfd_event);
+BPF_ARRAY(bpfd_scratch, struct bpfd_event_room, BPFD_CPUS);
 BPF_RINGBUF_OUTPUT(bpfd_ring, BPFD_RING_PAGES);
 
 static __always_inline u64 bpfd_cgroup(void) {
@@ -96,7 +122,8 @@ _Static_assert(__builtin_offsetof(struct bpfd_head, number) == 688, "image.py");
 _Static_assert(__builtin_offsetof(struct bpfd_head, classes) == 1456, "image.py");
 _Static_assert(sizeof(struct bpfd_head) <= 8192, "image.py");
 
-BPF_F_TABLE("array", u32, struct bpfd_page, bpfd_pages, 1, BPF_F_MMAPABLE | BPFD_INNER_MAP);
+struct bpfd_page_room BPFD_ROOM_FOR(struct bpfd_page);
+BPF_F_TABLE("array", u32, struct bpfd_page_room, bpfd_pages, 1, BPF_F_MMAPABLE | BPFD_INNER_MAP);
 BPF_ARRAY_OF_MAPS(bpfd_rules, "bpfd_pages", 1);
 /* The runtime of each cgroup, as an index of bpfd_head.scope; one that is not there is not known yet. */
 BPF_F_TABLE("hash", u64, u32, bpfd_scope, 65536, BPF_F_NO_PREALLOC);
@@ -113,7 +140,7 @@ static __always_inline struct bpfd_page *bpfd_page(void *image, u32 number) {
 
 static __always_inline struct bpfd_event *bpfd_current(void) {
   u32 cpu = bpf_get_smp_processor_id();
-  return bpfd_scratch.lookup(&cpu);
+  return (struct bpfd_event *)bpfd_scratch.lookup(&cpu);
 }
 
 /* Count one more of the tracer's `counts`, by its place among them. */
@@ -171,7 +198,7 @@ static __always_inline struct bpfd_event *bpfd_begin_of(struct task_struct *task
   u32 cpu = bpf_get_smp_processor_id();
   int zero = 0;
   struct bpfd_counts *counts = bpfd_counts.lookup(&cpu);
-  struct bpfd_event *e = bpfd_scratch.lookup(&cpu);
+  struct bpfd_event *e = (struct bpfd_event *)bpfd_scratch.lookup(&cpu);
   if (!counts || !e)
     return 0;
   counts->seen++;
@@ -294,22 +321,22 @@ static __always_inline bool bpfd_judge_text(struct bpfd_event *e, void *image, s
     e->bpfd_size = bpfd_command_length(e->command);
   }
   BPFD_LOCATE_TEXT(e)
-  u32 plan = e->bpfd_plan & (BPFD_TEXTS - 1), base = e->bpfd_base, size = e->bpfd_size;
+  u32 plan = e->bpfd_plan & (BPFD_TEXTS - 1), base = e->bpfd_base;
+  u64 size = e->bpfd_size;
   u32 row = head->text[plan].start, root = head->text[plan].root;
   u32 home = root / BPFD_PAGE_WORDS, at = row / BPFD_PAGE_WORDS;
   u8 *classes = head->classes[plan];
   struct bpfd_page *page = at ? bpfd_page(image, at) : first;
   bpfd_barrier(base);
+  bpfd_barrier(size); /* what is asked of it here is the loop's bound, which the verifier goes by */
   if (!page || size >= BPFD_WALK || base > sizeof(*e) - BPFD_WALK) {
     e->bpfd_undecided = 1;
     goto found;
   }
   char *text = (char *)e + base;
-  bpfd_barrier(size); /* keeps the loop's own bound, which the verifier goes by */
 #pragma nounroll
-  for (u32 i = 0; i < BPFD_WALK; i++) {
-    if (i >= size)
-      break;
+  for (u64 i = 0; i < size; i++) {
+    bpfd_barrier(i); /* else it counts down to zero, of which the verifier of Linux 6.1 learns no bound */
     BPFD_WALK_STEP(classes[(u8)text[i]])
   }
   BPFD_WALK_STEP(BPFD_END)
@@ -395,11 +422,15 @@ int bpfd_numbers(void *context) {
   return bpfd_next(context, e);
 }
 
-/* A string that could not be read is said to be "?": never garbage, and never mistaken for an empty one. */
+/* A string that could not be read is said to be "?": never garbage, and never mistaken for an empty one. What stands
+ * behind it tells it from a string that is a question mark, which ends with NUL. */
+#define BPFD_UNREAD 1
+#define bpfd_is_unread(text, length) ((length) == 1 && (text)[1] == BPFD_UNREAD)
 static __always_inline u16 bpfd_string_length(char *place, long got) {
   if (got > 0)
     return got - 1;
   place[0] = '?';
+  place[1] = BPFD_UNREAD;
   return 1;
 }
 #define bpfd_user_string(e, field, pointer)                                                                          \
@@ -520,7 +551,7 @@ int bpfd_emit(void *context) {
   u32 cpu = bpf_get_smp_processor_id();
   int zero = 0;
   struct bpfd_counts *counts = bpfd_counts.lookup(&cpu);
-  struct bpfd_event *e = bpfd_scratch.lookup(&cpu);
+  struct bpfd_event *e = (struct bpfd_event *)bpfd_scratch.lookup(&cpu);
   if (!counts || !e)
     return 0;
   counts->passed++;

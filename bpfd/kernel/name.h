@@ -34,7 +34,7 @@ static __always_inline bool bpfd_start_of(char first, int directory, struct path
 }
 
 /* `name`, of `length` bytes and less than `most`, behind its directory, so that it ends at `limit`. Where there is no
- * such directory it is "?". */
+ * such directory it is "?"; a name that could not be read is "?" alone, for nobody knows where it starts from. */
 static __always_inline void bpfd_make_absolute(char *place, u64 limit, u16 *begin, const char *name, u64 length,
                                                u64 most, int directory) {
   struct path start;
@@ -43,10 +43,12 @@ static __always_inline void bpfd_make_absolute(char *place, u64 limit, u16 *begi
     return;
   u64 at = limit - length;
   bpfd_barrier(at);
-  if (at > limit || at < 2)
+  if (bpfd_is_outside(at, 2, limit))
     return;
   bpf_probe_read_kernel(place + at, length, name);
   *begin = at;
+  if (bpfd_is_unread(name, length))
+    return;
   if (name[0] != '/' || !length) {
     place[at - 1] = '/';
     *begin = at - 1;

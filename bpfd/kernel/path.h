@@ -44,42 +44,41 @@ static __always_inline void bpfd_prepend(char *place, u64 limit, u16 *begin, str
   struct bpfd_step_up up = {};
   struct dentry *shown = 0;
   struct mount *above;
-  u64 at;
+  u64 at, depth = 0;
   if (mount)
     bpfd_read(shown, mount->mnt.mnt_root);
-#pragma nounroll
-  for (int depth = 0; depth < BPFD_PATH_DEPTH; depth++) {
-    bpf_probe_read_kernel(&up, sizeof(up), &dentry->d_parent);
-    if (dentry == shown || dentry == up.parent) {
-      if (!mount)
-        return;
-      bpfd_read(above, mount->mnt_parent);
-      if (above == mount)
-        return;
-      bpfd_read(dentry, mount->mnt_mountpoint);
-      mount = above;
-      bpfd_read(shown, mount->mnt.mnt_root);
-      continue;
-    }
+next:
+  bpf_probe_read_kernel(&up, sizeof(up), &dentry->d_parent);
+  if (dentry == shown || dentry == up.parent) {
+    if (!mount)
+      return;
+    bpfd_read(above, mount->mnt_parent);
+    if (above == mount)
+      return;
+    bpfd_read(dentry, mount->mnt_mountpoint);
+    mount = above;
+    bpfd_read(shown, mount->mnt.mnt_root);
+  } else {
     u64 length = up.name.len;
     bpfd_barrier(length);
     length &= 255;
     at = *begin;
     bpfd_barrier(at);
-    if (at > limit || at < length + 4)
-      break;
     at -= length;
     bpfd_barrier(at);
-    if (at > limit || at == 0)
-      break;
+    if (bpfd_is_outside(at, 4, limit)) /* a slash, and room for the mark */
+      goto cut;
     bpf_probe_read_kernel(place + at, length, up.name.name);
     place[at - 1] = '/';
     *begin = at - 1;
     dentry = up.parent;
   }
+  if (++depth < BPFD_PATH_DEPTH)
+    bpfd_again(next);
+cut:
   at = *begin;
   bpfd_barrier(at);
-  if (at > limit || at < 3)
+  if (bpfd_is_outside(at, 3, limit))
     return;
   place[at - 1] = place[at - 2] = place[at - 3] = '.';
   *begin = at - 3;
@@ -102,7 +101,7 @@ static __always_inline void bpfd_kind_name(char *place, u64 limit, u16 *begin, s
     return;
   u64 at = limit - length;
   bpfd_barrier(at);
-  if (at > limit || at == 0)
+  if (bpfd_is_outside(at, 1, limit))
     return;
   bpf_probe_read_kernel(place + at, length, kind);
   place[at - 1] = '/';
@@ -132,7 +131,7 @@ static __always_inline void bpfd_own_name(char *place, u64 limit, u16 *begin, st
   length &= 255;
   u64 at = limit - length;
   bpfd_barrier(at);
-  if (at > limit || at == 0)
+  if (bpfd_is_outside(at, 1, limit))
     return;
   bpf_probe_read_kernel(place + at, length, name.name);
   if (place[at] != '/') {

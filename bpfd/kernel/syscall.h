@@ -1,4 +1,4 @@
-/* Arguments of system calls: buffers with a length of their own, and socket addresses. */
+/* Arguments of system calls: buffers with a length of their own, and socket addresses. What can't be read is "?". */
 #define bpfd_user_bytes(e, field, pointer, size)                                                                     \
   {                                                                                                                  \
     s64 wanted = (size);                                                                                             \
@@ -6,8 +6,8 @@
     bpfd_barrier(bytes);                                                                                             \
     if (bytes >= BPFD_LENGTH_##field)                                                                                \
       bytes = BPFD_LENGTH_##field - 1;                                                                               \
-    (e)->bpfd_length[BPFD_NUMBER_##field] =                                                                          \
-        bpf_probe_read_user((e)->field, bytes, (void *)(pointer)) ? 0 : bytes;                                       \
+    if (bpf_probe_read_user((e)->field, bytes, (void *)(pointer)))                                                   \
+      bpfd_literal(e, field, "?") else (e)->bpfd_length[BPFD_NUMBER_##field] = bytes;                                \
   }
 
 static __always_inline s64 bpfd_length_at(u64 pointer) {

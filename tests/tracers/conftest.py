@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.daemon.conftest import daemon
-from tests.kernel.conftest import build, folder
+from tests.kernel.conftest import build, execs, folder, opens
 
-__all__ = ["build", "daemon", "folder"]
+__all__ = ["build", "daemon", "execs", "folder", "opens"]

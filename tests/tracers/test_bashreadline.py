@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -213,3 +214,16 @@ def test_no_more_files_are_attached_to_than_the_bound(
     with Shell([str(copy), "--norc", "-i"]) as shell:
         shell.wait_for(PROMPT)
         until(lambda: follower.refused == refused + 1, lambda: follower.refused)
+
+
+def test_a_line_of_a_shell_that_had_to_make_room_for_others_is_counted(lines: Bench) -> None:
+    """The kernel lets those go that called longest ago; here the test does."""
+    with Shell(INTERACTIVE) as shell:
+        shell.wait_for(PROMPT)
+        reading, before = lines.program.maps["reading"], lines.program.own_count(0)
+        reading.delete(struct.pack("=I", shell.process.pid))
+        shell.type(":")
+        shell.wait_for(PROMPT)
+        assert lines.program.own_count(BashreadlineTracer.counts.index("untracked")) == before + 1
+        shell.type(SENTINEL)
+        assert typed(lines, shell.process.pid) == [SENTINEL]

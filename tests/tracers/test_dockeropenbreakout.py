@@ -16,8 +16,13 @@ import pytest
 from docker.models.containers import Container
 
 from bpfd.containers.cgroups import find_hierarchy
+from bpfd.kernel.program import Build
+from bpfd.rules.model import All
+from bpfd.tracers.dockeropenbreakout import DockerOpenBreakoutTracer
 from tests.daemon.running import JsonEvent, RunningDaemon
 from tests.dockerd import Dockerd
+from tests.tracers.loads import breakout
+from tests.tracers.tracing import tracing
 
 libc = ctypes.CDLL(None, use_errno=True)
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
@@ -282,3 +287,16 @@ def test_processes_of_the_host_are_silent(watching: RunningDaemon, before: Conta
     run_in(before, "nsenter", "-t", str(os.getpid()), "-m", "cat", str(secret))
     watching.wait_for(lambda e: e in watching.lines.events[count:] and e["containerID"] == before.id)
     assert [e for e in watching.lines.events[count:] if e["containerID"] != before.id] == []
+
+
+def test_what_is_started_in_containers_beyond_what_is_kept_is_counted(build: Build, folder: Path) -> None:
+    with tracing(DockerOpenBreakoutTracer, build) as bench:
+        bench.judge_by([All()])
+        insiders = bench.program.maps["insiders"]
+        before = bench.program.own_count(DockerOpenBreakoutTracer.counts.index("untracked"))
+        with contextlib.suppress(OSError):  # a few are there already
+            for number in range(insiders.max_entries):
+                insiders.write(struct.pack("=I", 1 << 24 | number), bytes(8))
+        [lost] = breakout(folder)
+        assert not [event for event, _ in bench.events() if event.pid == lost.pid]
+        assert bench.program.own_count(0) > before

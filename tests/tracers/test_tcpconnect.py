@@ -103,6 +103,86 @@ say([client.connect_ex(("127.0.0.1", port)) for _ in range(4)])
     assert [result for result, _, _ in results(connects, ran.pid)] == [0]
 
 
+@pytest.mark.parametrize("family", ["V4", "V6"])
+def test_a_socket_that_is_connected_anew_after_a_refusal_is_told_once_for_each_attempt(
+    connects: Bench, family: str
+) -> None:
+    """A refused socket may be used again; without a wait the refusal is fetched first, by connect or by SO_ERROR."""
+    ran = run(
+        """
+family, address = (V4, "127.0.0.1") if sys.argv[1] == "V4" else (V6, "::1")
+listener, port = listening(family, address)
+def waiting():
+    client = socket.socket(family)
+    return [client.connect_ex((address, where)) for where in (1, 1, port)]
+def asking():
+    client, results = socket.socket(family), []
+    client.setblocking(False)
+    for where in (1, 1, 1, 1, port):  # begins, asks, begins, asks, begins
+        results.append(client.connect_ex((address, where)))
+        time.sleep(0.02)
+    return results
+def reading():
+    client, results = socket.socket(family), []
+    client.setblocking(False)
+    for _ in range(2):
+        results.append(client.connect_ex((address, 1)))
+        time.sleep(0.02)
+        results.append(client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        results.append(client.connect_ex((address, 1)))  # the error was fetched: ECONNABORTED
+    return results
+say([port, waiting(), asking(), reading()])
+""",
+        family,
+    )
+    port, waiting, asking, reading = ran.said
+    refused, begun, aborted = errno.ECONNREFUSED, errno.EINPROGRESS, errno.ECONNABORTED
+    assert waiting == [refused, refused, 0]
+    assert asking == [begun, refused, begun, refused, begun]
+    assert reading == [begun, refused, aborted] * 2
+    failed, worked = (-refused, "1"), (0, str(port))
+    told = [(result, to) for result, _, to in results(connects, ran.pid)]
+    assert told == [failed, failed, worked, failed, failed, worked, failed, failed]
+
+
+def test_a_program_that_asks_before_there_is_an_answer_makes_one_connection(connects: Bench) -> None:
+    code = """
+client = socket.socket(V4)
+client.setblocking(False)
+client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 200)
+results = [client.connect_ex(("192.0.2.2", 80)) for _ in range(3)]
+while not (error := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+    time.sleep(0.02)
+say([*results, error])
+"""
+    ran = run(SILENT + code)
+    assert ran.said == [errno.EINPROGRESS, errno.EALREADY, errno.EALREADY, errno.ETIMEDOUT]
+    assert results(connects, ran.pid) == [(-errno.ETIMEDOUT, "192.0.2.2", "80")]
+
+
+def test_a_socket_that_is_taken_apart_and_connected_anew_is_told_twice(connects: Bench) -> None:
+    """AF_UNSPEC ends a connection; what was only begun is given up."""
+    ran = run(
+        SILENT
+        + """
+import ctypes
+apart = lambda one: ctypes.CDLL(None).connect(one.fileno(), struct.pack("=H14x", 0), 16)
+listener, port = listening(V4, "127.0.0.1")
+client = socket.socket(V4)
+first = client.connect_ex(("127.0.0.1", port)), apart(client), client.connect_ex(("127.0.0.1", port))
+other = socket.socket(V4)
+other.setblocking(False)
+second = other.connect_ex(("192.0.2.2", 22)), apart(other)
+other.setblocking(True)
+say([port, *first, *second, other.connect_ex(("127.0.0.1", port))])
+"""
+    )
+    port, *said = ran.said
+    assert said == [0, 0, 0, errno.EINPROGRESS, 0, 0]
+    worked = (0, "127.0.0.1", str(port))
+    assert results(connects, ran.pid) == [worked, worked, (-errno.ECANCELED, "192.0.2.2", "22"), worked]
+
+
 @pytest.mark.parametrize("waits", [True, False], ids=["waits", "does not wait"])
 @pytest.mark.parametrize(("family", "address"), [("AF_INET", "192.0.2.2"), ("AF_INET6", "2001:db8::2")])
 def test_a_connection_that_nobody_answers_is_told_when_its_time_is_up(
