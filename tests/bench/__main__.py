@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-from tests.bench import alert_cost, daemon_cost, kernel_cost, tracer_cost
+from tests.bench import alert_cost, container_cost, daemon_cost, kernel_cost, tracer_cost
 from tests.bench.table import Section, Table
 
 SECTIONS: dict[str, Section] = {
@@ -16,6 +16,7 @@ SECTIONS: dict[str, Section] = {
     "kernel": kernel_cost.measure,
     "daemon": daemon_cost.measure,
     "alerts": alert_cost.measure,
+    "containers": container_cost.measure,
 }
 
 

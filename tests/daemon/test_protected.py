@@ -82,8 +82,11 @@ def test_the_kernel_kills_in_a_container_and_not_in_a_protected_one_and_both_eve
 def test_from_user_space_nothing_is_killed_in_a_protected_container_and_the_log_says_why(
     daemon: RunningDaemon, containers: dict[str, Container]
 ) -> None:
-    read = f"exec 3<{IN_USER}; sleep 3"
-    statuses = {name: status_of(container, "sh", "-c", read) for name, container in containers.items()}
+    stay_s = {"named": 0.5, "numbered": 0.5, "other": 120}
+    statuses = {
+        name: status_of(container, "sh", "-c", f"exec 3<{IN_USER}; sleep {stay_s[name]}")
+        for name, container in containers.items()
+    }
     assert statuses == {"named": 0, "numbered": 0, "other": 137}
     told = {of(daemon, "outside", container)["containerID"] for container in containers.values()}
     assert told == {container.id for container in containers.values()}
