@@ -220,7 +220,7 @@ class BPFTracer:
     """The C file, or its text where that is made."""
     probes: ClassVar[tuple[str, ...]] = ()
     """What it attaches to: `tracepoint:CATEGORY:NAME`, `raw_tracepoint:NAME`, or `uprobe:PATH:SYMBOL` and
-    `uretprobe:…`; all of one of these three kinds.
+    `uretprobe:…`, these two not beside the others.
 
     The C functions are TRACEPOINT_PROBE(CATEGORY, NAME), RAW_TRACEPOINT_PROBE(NAME) and
     `int uprobe__SYMBOL(struct pt_regs *)`. A `?` at the end: it may be missing; BPFD_HAS_NAME says whether it is there.

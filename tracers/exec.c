@@ -35,20 +35,41 @@ static __always_inline void copy_arguments(struct bpfd_event *e, struct mm_struc
   e->bpfd_length[BPFD_NUMBER_argv] = length - 1;
 }
 
-TRACEPOINT_PROBE(sched, sched_process_exec) {
+BPFD_LATE(e) {
+  e->ancestors_length = 0;
+  bpfd_name_ancestors(e, (struct task_struct *)bpf_get_current_task());
+  if (e->ancestors_length)
+    bpfd_kernel_string(e, ancestors, e->bpfd_ancestors);
+}
+
+/* Is the file in no directory any more, or was in none ever? Some file systems count no links, so a name counts too. */
+static __always_inline bool is_fileless(struct file *file) {
+  struct dentry *dentry = file->f_path.dentry;
+  return !file->f_inode->i_nlink && !dentry->d_hash.pprev;
+}
+
+/* Its arguments are the task, its number before, and what there is to know of the program (include/trace/events/sched.h). */
+RAW_TRACEPOINT_PROBE(sched_process_exec) {
   struct bpfd_event *e = bpfd_begin();
   if (!e)
     return 0;
   struct task_struct *task = bpf_get_current_task_btf();
   struct mm_struct *mm = task->mm;
   struct file *file = mm->exe_file;
+  struct linux_binprm *asked = (struct linux_binprm *)ctx->args[2];
+  const char *name = 0, *interpreter = 0;
   struct path path = {file->f_path.mnt, file->f_path.dentry};
-  bpfd_kernel_string(e, filename, (char *)args + (args->data_loc_filename & 0xffff));
+  bpfd_read(name, asked->filename);
+  bpfd_read(interpreter, asked->interp);
+  bpfd_kernel_string(e, filename, name);
+  if (interpreter != name)
+    bpfd_kernel_string(e, interpreter, interpreter);
+  e->fileless = is_fileless(file);
   copy_arguments(e, mm);
   bpfd_path_string(e, path, path);
   name_cwd(e, task);
   name_parent(e, task);
-  return bpfd_submit(args, e);
+  return bpfd_submit(ctx, e);
 }
 
 /* A failed call's arguments are still the caller's array of pointers. */

@@ -13,10 +13,11 @@ CUT = "…"
 class ExecTracer(BPFTracer):
     """Programs that are started, successfully or not, with their arguments.
 
-    Success is seen at sched:sched_process_exec, when the new program is in place: whatever thread called, by name or by
-    descriptor, the 32-bit calls too. `command` is the new program's. Failures are seen at the exits of execve and
-    execveat, with the caller's `command`; it misses failures of 32-bit programs, which the kernel's system-call
-    tracepoints leave out.
+    Success is seen at the raw tracepoint sched_process_exec, when the new program is in place: whatever thread called,
+    by name or by descriptor, the 32-bit calls too. `command` is the new program's. Failures are seen at the exits of
+    execve and execveat, with the caller's `command`; it misses failures of 32-bit programs, which the kernel's
+    system-call tracepoints leave out. A script in a memfd is run by an interpreter that is none: `fileless` is about
+    what runs, the script is in `filename`.
     """
 
     name = "exec"
@@ -37,13 +38,34 @@ class ExecTracer(BPFTracer):
             optional=True,
             example="/usr/bin/cat",
         ),
+        Field(
+            "interpreter",
+            "of a script, or of what binfmt_misc knows: what runs it, as it is named there; `path` is its file",
+            length=4096,
+            optional=True,
+            example="/bin/sh",
+        ),
+        Field(
+            "fileless",
+            "what runs is in no directory: a memfd, or a file that was removed",
+            type="bool",
+            optional=True,
+            example="true",
+        ),
         Field("cwd", "the working directory", length=4096, example="/root"),
         Field("parent", "the parent's command", length=16, example="bash"),
+        Field(
+            "ancestors",
+            "the commands of the parent, its parent and so on up to pid 1, at most 16",
+            length=257,
+            late=True,
+            example="bash sshd systemd",
+        ),
         Field("parent_duration", "how long the parent had run, nanoseconds", type="u64", example="5000000000"),
     )
     program = Path(__file__).with_name("exec.c")
     probes = (
-        "tracepoint:sched:sched_process_exec",
+        "raw_tracepoint:sched_process_exec",
         "tracepoint:syscalls:sys_exit_execve",
         "tracepoint:syscalls:sys_exit_execveat",
     )

@@ -465,11 +465,12 @@ static __always_inline u16 bpfd_string_length(char *place, long got) {
 static __always_inline void bpfd_name_ancestors(struct bpfd_event *e, struct task_struct *task) {
 #pragma nounroll
   for (int generation = 0; generation < BPFD_GENERATIONS; generation++) {
-    struct task_struct *parent;
-    bpfd_read(parent, task->real_parent);
-    if (parent == task || !parent)
+    u32 number = 0;
+    bpfd_read(task, task->real_parent);
+    bpfd_read(number, task->pid);
+    if (!number) /* the idle task, of which pid 1 is a child */
       return;
-    bpfd_read(task, parent->group_leader);
+    bpfd_read(task, task->group_leader);
     u64 at = e->ancestors_length;
     bpfd_barrier(at);
     if (at >= BPFD_ANCESTORS - 16)

@@ -48,6 +48,7 @@ ROOTS = (
     "iphdr",
     "ipv6hdr",
     "kernfs_node",
+    "linux_binprm",
     "mm_struct",
     "mmsghdr",
     "mnt_namespace",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bpfd.kernel import perf, probes
@@ -21,9 +22,12 @@ PLAIN_MAPS = frozenset((1, 2, 3, 5, 6, 7, 9, 10, 11, 27))
 ARRAY_OF_MAPS = 12
 INNER = {"bpfd_rules": "bpfd_pages"}
 """What an array of maps holds, told by a map of that kind."""
+STEPS_MAP = "bpfd_steps"
 PSEUDO_MAP = 1
 """BPF_PSEUDO_MAP_FD: the instruction loads a map's address."""
 LOAD_64, CALL = 0x18, 0x85
+LOG_BYTES, LOG_LINES = 1 << 20, 20
+"""Room for what the verifier says, and how much of its end is kept."""
 TRIES = 5
 """The verifier gives up with EAGAIN when a signal comes."""
 LICENSE = b"Dual MIT/GPL"
@@ -57,26 +61,31 @@ def install(compiled: Compiled, kind: str, self_pid: int) -> tuple[dict[str, Any
     """Make the maps, load the functions, fill the steps, attach the probes: what `loader.load` answers, and the
     descriptors in that order. Probes in programs are attached by others.
 
-    Raises `CannotInstallError`, and OSError for what the kernel refuses; then nothing is left behind.
+    Raises `CannotInstallError`, and OSError for what the kernel refuses, with the verifier's last words as a note; then
+    nothing is left behind.
     """
     fds: list[int] = []
+    more: list[int] = []
     try:
         maps = _make_maps(compiled.maps, fds)
+        chains = _make_chains(compiled, kind, maps)
+        more = list(chains.values())[1:]
         functions: dict[str, int] = {}
-        for name, code in compiled.functions.items():
-            prefix = name.partition("__")[0]
-            if name.encode() not in STEPS and prefix not in TYPES:
-                raise CannotInstallError(f"{name} is no function that is called by a probe known here")
-            type_ = TYPES.get(prefix) or TYPES[kind]
-            functions[name] = _load(name, _finished(code, list(maps.values()), self_pid), type_)
+        for name, code, type_ in _programs(compiled, kind, chains):
+            used = [chains.get(type_, fd) if of == STEPS_MAP else fd for of, fd in maps.items()]
+            functions[name] = _load(name.partition("@")[0], _finished(code, used, self_pid), type_)
             fds.append(functions[name])
-        for number, step in reversed(list(enumerate(STEPS))):
-            if (fd := functions.get(step.decode())) is not None:
-                _put(maps["bpfd_steps"], number, fd)
+        for type_, chain in chains.items():
+            for number, step in reversed(list(enumerate(STEPS))):
+                if (fd := functions.get(_step_name(step.decode(), type_, kind))) is not None:
+                    _put(chain, number, fd)
         before = len(fds)
+        fds += more
+        more = []
         for name, fd in functions.items():
             fds += _attach(name, fd)
     except BaseException:
+        close_all(more)
         close_all(fds)
         raise
     described = [
@@ -84,6 +93,51 @@ def install(compiled: Compiled, kind: str, self_pid: int) -> tuple[dict[str, Any
         for one in compiled.maps
     ]
     return {"maps": described, "programs": list(functions), "links": len(fds) - before}, fds
+
+
+def _make_chains(compiled: Compiled, kind: str, maps: Mapping[str, int]) -> dict[int, int]:
+    """For each type of program that goes on by tail calls, the map of its steps. The first is of the tracer's kind, and
+    among `maps`; others are new: programs of a chain must be of one type (bpf_prog_map_compatible, kernel/bpf/core.c).
+    """
+    if STEPS_MAP not in maps:
+        return {}
+    place = list(maps).index(STEPS_MAP)
+    chains = {TYPES[kind]: maps[STEPS_MAP]}
+    try:
+        for name, code in compiled.functions.items():
+            type_ = TYPES.get(name.partition("__")[0], TYPES[kind])
+            if name.encode() not in STEPS and type_ not in chains and place in _maps_of(code):
+                chains[type_] = _make_map(compiled.maps[place], 0)
+    except BaseException:
+        close_all(list(chains.values())[1:])
+        raise
+    return chains
+
+
+def _programs(compiled: Compiled, kind: str, chains: Mapping[int, int]) -> Iterator[tuple[str, bytes, int]]:
+    """What is to be loaded: names, instructions, types. A step is there once for each chain."""
+    for name, code in compiled.functions.items():
+        prefix = name.partition("__")[0]
+        if name.encode() in STEPS:
+            for type_ in chains:
+                yield _step_name(name, type_, kind), code, type_
+        elif prefix in TYPES:
+            yield name, code, TYPES[prefix]
+        else:
+            raise CannotInstallError(f"{name} is no function that is called by a probe known here")
+
+
+def _step_name(step: str, type_: int, kind: str) -> str:
+    return step if type_ == TYPES[kind] else f"{step}@{type_}"
+
+
+def _maps_of(code: bytes) -> set[int]:
+    """The places of the maps that a function uses."""
+    return {
+        struct.unpack_from("=i", code, at + 4)[0]
+        for at in range(0, len(code), 8)
+        if code[at] == LOAD_64 and code[at + 1] >> 4 == PSEUDO_MAP
+    }
 
 
 def _make_maps(specs: tuple[MapSpec, ...], fds: list[int]) -> dict[str, int]:
@@ -135,7 +189,15 @@ def _load(name: str, code: bytes, type_: int) -> int:
             return bpf(PROG_LOAD, attributes)
         except BlockingIOError:
             continue
-    return bpf(PROG_LOAD, attributes)
+        except OSError:
+            break
+    log = ctypes.create_string_buffer(LOG_BYTES)
+    attributes.log_level, attributes.log_size, attributes.log = 1, LOG_BYTES, ctypes.addressof(log)
+    try:
+        return bpf(PROG_LOAD, attributes)
+    except OSError as error:
+        error.add_note(f"{name}: " + "\n".join(log.value.decode(errors="replace").strip().split("\n")[-LOG_LINES:]))
+        raise
 
 
 def _put(table: int, number: int, fd: int) -> None:

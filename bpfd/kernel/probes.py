@@ -75,10 +75,9 @@ def available(tracer: str, probes: tuple[str, ...]) -> list[str]:
 
 
 def kind_of(tracer: str, probes: tuple[str, ...]) -> str:
-    """The kind of program that `probes` call: `tracepoint`, `raw_tracepoint` or `uprobe`.
+    """The kind of program that `probes` call: `tracepoint`, `raw_tracepoint` or `uprobe`; of the first two the first.
 
-    Raises `LoadError` for a kind that there is not, and for several: the programs of a chain of tail calls must be of
-    one type (bpf_prog_map_compatible, kernel/bpf/core.c).
+    Raises `LoadError` for a kind that there is not, and for functions of programs beside others.
     """
     kinds: dict[str, str] = {}
     for probe in probes:
@@ -87,12 +86,17 @@ def kind_of(tracer: str, probes: tuple[str, ...]) -> str:
             forms = ", ".join(f"{one}:{form}" for one, form in _FORMS.items())
             raise LoadError(f'tracer "{tracer}": probes: "{probe}" is no probe; there are {forms}')
         kinds.setdefault("uprobe" if kind in USER_KINDS else kind, probe)
-    if len(kinds) > 1:
+    if len(kinds) > 1 and "uprobe" in kinds:
         raise LoadError(
             f'tracer "{tracer}": probes: {" and ".join(kinds.values())} are of different kinds; '
-            "make a tracer for each kind: the kernel chains programs of one kind only"
+            "make a tracer for each kind: functions of programs can't be beside what is in the kernel"
         )
     return next(iter(kinds), "tracepoint")
+
+
+def are_mixed(probes: tuple[str, ...]) -> bool:
+    """Are there tracepoints and raw ones among them?"""
+    return {"tracepoint", "raw_tracepoint"} <= {probe.partition(":")[0] for probe in probes}
 
 
 def _has_raw_tracepoint(name: str) -> bool:

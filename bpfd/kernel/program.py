@@ -182,7 +182,8 @@ def load(spec: Spec, build: Build) -> Program:
 
 def _install_compiled(spec: Spec, build: Build) -> tuple[Mapping[str, Any], list[int]] | None:
     """What `install` gives, or None where bcc must do it: it knows more kinds of maps and probes, and says in the words
-    of the source what the verifier refuses. Raises `LoadError` for what the compiler refuses."""
+    of the source what the verifier refuses. It can't chain programs of two types. Raises `LoadError` for what the
+    compiler refuses, and where bcc can't help."""
     job = _job(spec, build, SELF)
     kept, key = Kept(build.headers.parent), key_of(job)
     compiled = kept.read(key)
@@ -193,6 +194,9 @@ def _install_compiled(spec: Spec, build: Build) -> tuple[Mapping[str, Any], list
             kept.write(key, compiled)
         return install(compiled, job["kind"], build.self_pid)
     except (OSError, CannotInstallError) as error:
+        if probes.are_mixed(spec.probes):
+            said = "\n".join([str(error), *getattr(error, "__notes__", ())])
+            raise LoadError(f'tracer "{spec.name}": the kernel does not take its programs: {said}') from None
         log.debug("tracer %s: bcc loads it: %s", spec.name, error)
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ import pytest
 
 from bpfd.event import Event
 from bpfd.kernel.record import WALK
+from bpfd.rules import model
+from bpfd.rules.model import All, Any
 from tests.kernel.conftest import Bench
 
 
@@ -93,6 +96,77 @@ def test_a_script_is_told_with_the_interpreter_that_runs(execs: Bench, folder: P
     assert event.data["filename"] == "./script"
     assert event.data["path"] == os.path.realpath("/bin/sh")
     assert event.data["argv"] == "/bin/sh ./script word"
+
+
+def test_a_script_is_told_with_its_interpreter_as_it_names_it_and_a_program_with_none(
+    execs: Bench, folder: Path
+) -> None:
+    (folder / "shell").symlink_to("/bin/sh")
+    (folder / "inner").write_text(f"#!{folder}/shell\nexit 0\n")
+    (folder / "outer").write_text("#!./inner -e\n")
+    for name in ("inner", "outer"):
+        (folder / name).chmod(0o755)
+        event = started(execs, [f"./{name}"])
+        assert event.data["interpreter"] == f"{folder}/shell"
+        assert event.data["path"] == os.path.realpath("/bin/sh")
+    assert "interpreter" not in started(execs, ["/bin/sh", "./inner"]).data
+    pid = python("import os\ntry: os.execv('./none', ['x'])\nexcept OSError: pass")
+    assert "interpreter" not in execs.wait_for(of(pid, -errno.ENOENT)).data
+
+
+def copy_that_goes(place: Path, when: str) -> int:
+    """Run a copy of a program that is removed `when` (before it starts, or after); its pid."""
+    copy = place / "program"
+    shutil.copy("/bin/true", copy)
+    remove = f"os.unlink('{copy}'); "
+    return python(
+        f"import os; d = os.open('{copy}', os.O_RDONLY); "
+        + (remove if when == "before" else "")
+        + "os.execve(d, ['gone'], {})"
+    )
+
+
+def test_a_program_in_memory_or_removed_is_fileless_and_another_is_not(execs: Bench, folder: Path) -> None:
+    def of_gone(pid: int) -> Event:
+        return execs.wait_for(lambda event: event.pid == pid and event.data.get("argv") in ("gone", "x"))
+
+    memory = "import os; m = os.memfd_create('a'); os.write(m, open('/bin/true', 'rb').read()); os.execve(m, ['x'], {})"
+    assert of_gone(python(memory)).data["fileless"] == "true"
+    assert of_gone(copy_that_goes(folder, "before")).data["fileless"] == "true"
+    assert "fileless" not in of_gone(copy_that_goes(folder, "after")).data
+    shared = Path(f"/dev/shm/bpfd-{os.getpid()}")
+    shutil.copy("/bin/true", shared)
+    try:
+        assert "fileless" not in started(execs, [str(shared)]).data
+    finally:
+        shared.unlink()
+    os.link("program", "another-name")
+    assert "fileless" not in of_gone(copy_that_goes(folder, "before")).data, "it has another name"
+
+
+def test_a_rule_on_fileless_programs_is_decided_by_the_kernel(execs: Bench, folder: Path) -> None:
+    plan = execs.judge_by([model.Test("fileless", "is", ("true",))])
+    try:
+        assert not plan.inexact
+        started_here = [copy_that_goes(folder, when) for when in ("after", "before")]
+        assert [event.pid for event, _ in execs.events() if event.pid in started_here] == started_here[1:]
+    finally:
+        execs.judge_by([Any((All(), model.Test("ancestors", "exists")))])  # as before: everything, with ancestors
+
+
+def test_the_ancestors_are_told_up_to_pid_1(execs: Bench) -> None:
+    with subprocess.Popen(["/bin/sh", "-c", "/bin/true & echo $!; wait"], stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        pid = int(shell.stdout.readline())
+    event = execs.wait_for(lambda event: event.pid == pid and event.command == "true")
+    expected, number = ["sh"], os.getpid()
+    while number and len(expected) < 16:
+        expected.append(Path(f"/proc/{number}/comm").read_text().rstrip("\n"))
+        number = int(Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].split()[1])
+    assert number == 0, "the test has more ancestors than are told"
+    assert event.data["ancestors"] == " ".join(expected)
+    pid = python("import os\ntry: os.execv('/nothing', ['x'])\nexcept OSError: pass")
+    assert execs.wait_for(of(pid, -errno.ENOENT)).data["ancestors"] == " ".join(expected[1:])
 
 
 def test_a_hundred_arguments_and_four_kibibytes_are_whole(execs: Bench) -> None:

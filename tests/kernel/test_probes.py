@@ -92,6 +92,33 @@ def test_a_raw_tracepoints_events_are_judged_by_the_rules(make: Make, build: Bui
         assert bench.program.passed == passed
 
 
+def test_a_tracepoint_and_a_raw_one_are_told_by_one_tracer_and_judged_by_the_same_rules(
+    make: Make, build: Build
+) -> None:
+    text = RAW + "TRACEPOINT_PROBE(syscalls, sys_exit_getpgid) { return told(args, args->ret); }\n"
+    probes = ("tracepoint:syscalls:sys_exit_getpgid", "raw_tracepoint:sched_process_exit")
+    code = "import os; os.getpgid(0)"
+    with closing(Bench(make(text, *probes), build)) as bench:
+        for clause, wanted in (
+            (Clause("number", "is", ("7",)), [7]),
+            (Clause("number", "above", ("0",)), [None, 7]),
+            (Clause("name", "prefix", ("python",)), [None, 7]),
+            (Clause("name", "is", ("nothing",)), []),
+        ):
+            bench.judge_by([clause])
+            pid = run(sys.executable, "-c", code)
+            found = [int(event.data["number"]) for event, _ in bench.events() if event.pid == pid]
+            assert len(found) == len(wanted)
+            assert found[-1:] == wanted[-1:]
+
+
+def test_where_tracepoints_of_both_kinds_are_refused_the_verifiers_words_are_told(make: Make, build: Build) -> None:
+    bad = "TRACEPOINT_PROBE(syscalls, sys_exit_getpgid) { *(volatile long *)args = 1; return 0; }\n"
+    probes = ("tracepoint:syscalls:sys_exit_getpgid", "raw_tracepoint:sched_process_exit")
+    with pytest.raises(LoadError, match=r"the kernel does not take its programs: (.|\n)*invalid bpf_context access"):
+        program.load(spec(make(RAW + bad, *probes)), build)
+
+
 def test_a_functions_begin_and_return_are_told(make: Make, build: Build, double: Path) -> None:
     with closing(Bench(make(BEGIN + RETURN, f"uprobe:{double}:twice", f"uretprobe:{double}:twice"), build)) as bench:
         bench.judge_by([Clause("number", "above", (20,))])

@@ -105,8 +105,20 @@ def execs(folder: Path) -> list[Told]:
     def argv(text: str) -> bool:
         return text.startswith(begin) and text.endswith("…")
 
+    (folder / "script").write_text("#!/bin/sh\n")
+    (folder / "script").chmod(0o755)
+    script = subprocess.Popen(["./script"])
+    script.wait()
+    pid = python(
+        "import os; m = os.memfd_create('x'); os.write(m, open('/bin/true', 'rb').read()); os.execve(m, ['x'], {})"
+    )
     data = {"filename": "/bin/true", "argv": argv, "argv_truncated": "true", "path": path}
-    return [Told(process.pid, {**data, "cwd": str(folder), "parent": parent, "parent_duration": number})]
+    family = {"parent": parent, "parent_duration": number, "ancestors": lambda text: text.split()[0] == parent}
+    return [
+        Told(process.pid, {**data, "cwd": str(folder), **family}),
+        Told(script.pid, {"filename": "./script", "interpreter": "/bin/sh"}),
+        Told(pid, {"argv": "x", "fileless": "true"}),
+    ]
 
 
 def iouring(folder: Path) -> list[Told]:
