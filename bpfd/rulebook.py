@@ -87,9 +87,8 @@ class Rulebook:
         self._bad_files = loaded.problems
 
     def _unreadable(self, problems: tuple[str, ...]) -> None:
-        """The directory is: what it held stays in force."""
-        self._bad_files = {str(self._rules_dir): problems}
-        self._kept_files = {}
+        """The directory is: what it held stays in force, and as good or bad as it was."""
+        self._bad_files = {**self._bad_files, str(self._rules_dir): problems}
 
     def _define(self, definitions: Definitions) -> None:
         """Take the directory's macros and lists, and make the rules of the API anew that may use them."""
