@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import ip_network
 
-from bpfd.plugin import Field
+from bpfd.plugin import Field, Named
 from bpfd.rules import fields, values
 from bpfd.rules.context import Context
 from bpfd.rules.locate import KeyPath
-from bpfd.rules.model import Operator, Test
-from bpfd.rules.nearest import quoted
+from bpfd.rules.model import RUNTIMES, Operator, Test
+from bpfd.rules.nearest import hint, quoted
 
 _TEXT: tuple[Operator, ...] = ("contains", "is", "prefix", "suffix", "glob", "regex", "exists")
 _NUMBER: tuple[Operator, ...] = ("is", "above", "below", "exists")
@@ -67,12 +67,27 @@ def make(
             context.problems.add(where, str(error))
             continue
         good[value] = None
+        if operator == "is" and not ignore_case and (words := _words(field)) and not _may_be(value, words):
+            what = f'{quoted(value)} is nothing that "{field.name}" can be; it never matches, '
+            context.problems.warn(where, what + hint(value, words, "choices"))
         if is_too_long(value, field, operator):
             long.append((where, value))
     for where, value in long:
         kept = f'"{field.name}" keeps {field.length - 1} bytes'
         context.problems.warn(where, f"{quoted(value)} is longer than that: {kept}; it never matches, shorten it")
     return Test(field.name, operator, tuple(good), ignore_case) if good else None
+
+
+def _words(field: Field) -> tuple[str, ...]:
+    """All that `field` can be beside numbers; none: it may be any text."""
+    if isinstance(field.show, Named):
+        return tuple(field.show.names.values())
+    return RUNTIMES if field.name == "containerRuntime" else ()
+
+
+def _may_be(value: str, words: Collection[str]) -> bool:
+    """A number that has no name is shown as it is."""
+    return value in words or value.removeprefix("-").isdigit()
 
 
 def is_too_long(value: str, field: Field, operator: Operator) -> bool:

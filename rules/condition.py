@@ -122,8 +122,10 @@ class _Reader:
         return node
 
     def _clause(self) -> Node:
+        begin = self._at
         name = self._take(_NAME)
-        if name is None:
+        if name is None or name.group() in ("and", "or"):
+            self._at = begin
             raise self.error("expected a field or a macro")
         before = self._at
         operator = self._take(_OPERATOR)
@@ -149,7 +151,7 @@ class _Reader:
                     raise self.error('expected "," or ")"')
                 break
         if not items:
-            raise self.error(f'an empty list after "{operator}"; name a value')
+            raise ConditionError(f'has an empty list after "{operator}"; name a value')
         return tuple(items)
 
     def _item(self) -> Item:

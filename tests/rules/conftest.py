@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bpfd.plugin import Field
+from bpfd.plugin import Field, Named
 from bpfd.rules.check import Known
 
 EXEC = (
@@ -18,6 +18,7 @@ OPEN = (
     Field("origin", "its path in its own file system", length=4096, optional=True),
     Field("flags", "how it was opened", type="u64", show=lambda flags: "O_RDONLY"),
     Field("size", "its size", type="u64"),
+    Field("kind", "what it is", type="u64", show=Named({8: "regular", 4: "directory"})),
     Field("peer", "who asked", type="address", example="10.0.0.1"),
 )
 

@@ -173,6 +173,11 @@ def test_a_rules_own_tests_are_kept_and_were_run(known: Known) -> None:
         ('[filterEvents.command]\nis = "cat"\nprefix = "d"', 'the clauses on "command" contradict each other'),
         ('[filterEvents.command]\nis = "cat"\n[excludeEvents.command]\nglob = "c*"', 'the clauses on "command"'),
         ("condition = 'uid = 0 and (size > 5 and size < 3 or uid = 1 and uid = 3)'", "no number is within"),
+        (
+            "condition = 'containerRuntime in (docker, podmann)'",
+            '"podmann" is nothing that "containerRuntime" can be; it never matches, did you mean "podman"?',
+        ),
+        ('[filterEvents.kind]\nis = ["regular", "7", "folder"]', 'filterEvents.kind.is[3]: "folder" is nothing that'),
     ],
 )
 def test_what_can_never_match_is_a_warning(known: Known, text: str, warning: str) -> None:
@@ -187,6 +192,8 @@ def test_what_can_never_match_is_a_warning(known: Known, text: str, warning: str
         "condition = 'uid = 1 or uid = 2'",
         '[filterEvents.path]\nis = "/a"\nprefix = "/b"',
         "[filterEvents.size]\nabove = 5\nbelow = 7",
+        '[filterEvents.kind]\nis = "REGULAR"\nignoreCase = true',
+        '[filterEvents.kind]\nvalues = ["reg"]',
     ],
 )
 def test_what_can_match_is_no_warning(known: Known, text: str) -> None:
