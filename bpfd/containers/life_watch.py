@@ -59,6 +59,8 @@ class Member:
     path: str
     was_there: bool = False
     """Before anybody followed it."""
+    is_known: bool = False
+    """It has been looked at."""
     watches: list[int] = field(default_factory=list)
     kills: int = 0
     init: Init = NOBODY
@@ -350,9 +352,10 @@ class LifeWatch:
             self._vanished(member.cgroup, at)
             return
         state: State = "paused" if shown.frozen else "running"
-        if member.was_there and self._lives.life(member.container.id) is None:
+        if member.was_there and not member.is_known:
+            member.is_known = True
             member.kills, member.init = shown.oom_kills, self._places.find_init(member.path)
-            member.has_init, member.populated_at = True, at if shown.populated else 0
+            member.has_init, member.populated_at = shown.populated, at if shown.populated else 0
             state = state if shown.populated else "created"
             self._lives.found(member.container, member.cgroup, state, member.init.pid)
             return

@@ -215,6 +215,14 @@ def test_what_was_there_before_is_not_told_but_what_becomes_of_it_is(machine: Ma
     machine.await_of(box.id, "paused", "resumed")
 
 
+def test_one_that_was_there_and_empty_has_a_first_process_once_it_runs(machine: Machine, box: Box) -> None:
+    box.make()
+    machine.follow()
+    process = box.run("sleep", "1000")
+    machine.await_of(box.id, "running")
+    assert machine.changes[-1].host_pid == process.pid
+
+
 def test_a_container_with_cgroups_of_its_own_below_is_one(machine: Machine, box: Box) -> None:
     machine.follow()
     box.make()
@@ -387,6 +395,32 @@ def test_who_follows_has_docker_heard_already(machine: Machine, tmp_path: Path) 
             machine.await_of("e" * 64, "created")
         finally:
             docker.stop()
+
+
+def test_nothing_is_kept_of_a_container_that_docker_removed_before_its_cgroup_went(machine: Machine, box: Box) -> None:
+    box.make()
+    process = box.run("sleep", "1000")
+    eventually(lambda: all(str(process.pid) in (path / "cgroup.procs").read_text().split() for path in box.paths))
+    machine.follow()
+    machine.watch.docker_listed([Listed(box.id, "running")], time.time_ns(), True)
+    machine.watch.docker_said(box.id, "exited", time.time_ns(), 137)
+    machine.watch.docker_said(box.id, "destroyed", time.time_ns(), None)
+    machine.await_of(box.id, "exited", "destroyed")
+    box.end()
+    eventually(lambda: not any((path / "cgroup.procs").read_text() for path in box.paths))
+    box.freeze(True)
+    other = Box(machine)
+    try:
+        other.make()
+        machine.await_of(other.id, "created")
+        box.freeze(False)
+        box.remove()
+        other.remove()
+        machine.await_of(other.id, "created", "destroyed")
+    finally:
+        other.close()
+    machine.await_of(box.id, "exited", "destroyed")
+    assert machine.watch._lives.life(box.id) is None
 
 
 def test_what_docker_says_waits_for_no_room_and_is_not_lost(machine: Machine) -> None:
