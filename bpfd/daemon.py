@@ -19,7 +19,7 @@ from bpfd.api.server import Server
 from bpfd.catalogue import FieldsByTracer
 from bpfd.control import ActionStatus, RuleExplanation, RuleStatus, State, Status, Subscription, TracerStatus
 from bpfd.counters import Counters
-from bpfd.errors import ActionError, LoadError, RuleError, RuleNotFoundError, SettingsError
+from bpfd.errors import ActionError, GivenUpError, LoadError, RuleError, RuleNotFoundError, SettingsError
 from bpfd.live import Live
 from bpfd.near_misses import NearMisses
 from bpfd.plugin import one_line
@@ -72,11 +72,18 @@ class Daemon:
         self._started_ns = time.time_ns()
 
     def start(self) -> None:
-        """Return when everything runs. Raises `BpfdError`, and then nothing is left behind."""
+        """Return when everything runs. Raises `BpfdError`, `GivenUpError` too, and then nothing is left behind."""
         with ExitStack() as undo:
             undo.callback(self.stop)
             self._begin()
             undo.pop_all()
+
+    def give_up(self) -> None:
+        """Load nothing more, since the end is near: what waits for a compiler raises `GivenUpError`.
+
+        Any thread; takes no lock, so that a signal's handler may call it.
+        """
+        self._stopping = True
 
     def stop(self) -> None:
         """End everything, last things first: within 5 s, whatever hangs."""
@@ -112,8 +119,16 @@ class Daemon:
         known = Known(tracers, names, self._actions.per_rule(), no_tracer=self._tracers.problem)
         self._rulebook = Rulebook(known, settings.rules_dir, settings.state_dir)
         deliver, responders = self._actions.deliver, self._actions.responders
-        note = self._acting.note
-        self._watching = Watching(self._tracers, settings, counters, self._live.publish, deliver, responders, note)
+        self._watching = Watching(
+            self._tracers,
+            settings,
+            counters,
+            self._live.publish,
+            deliver,
+            responders,
+            self._acting.note,
+            given_up=lambda: self._stopping,
+        )
         self._tracing, self._enforcement = self._watching.tracing, self._watching.enforcement
         self._near_misses = NearMisses(self._tracing, settings.trace_queue, self._apply_again)
         self._enforcement.beside = self._near_misses.judges
@@ -123,7 +138,9 @@ class Daemon:
         self._closing.callback(self._watching.stop)
         watch_rules = RulesWatch(settings.rules_dir, self.reload)  # before they are read: what changes then is told
         self._closing.callback(watch_rules.close)
+        self._go_on()
         self._rulebook.load()
+        self._go_on()
         self._report_bad_rules()
         self._show_rules()
         with self._lock:  # who wants to change something waits until everything runs
@@ -132,9 +149,15 @@ class Daemon:
             self._closing.callback(self._server.stop, 1.0)
             self._actions.prepare(settings.default_actions)  # what is wrong there is said at once
             self._watching.follow_containers(self._wanted(self._enabled()))
+            self._go_on()
             self._apply()
             watch_rules.start()
             self._closing.callback(watch_rules.stop)
+
+    def _go_on(self) -> None:
+        """Raises `GivenUpError` if the end came before the start was over."""
+        if self._stopping:
+            raise GivenUpError("the daemon ends before it was ready")
 
     def _check_names(self) -> None:
         """Raises `SettingsError` for a tracer or default action of the configuration that nobody provides."""

@@ -48,6 +48,10 @@ class LoadError(BpfdError):
     """A tracer's program could not be compiled, loaded or attached; the text has the tracer's name and the cause."""
 
 
+class GivenUpError(LoadError):
+    """What was being loaded is not wanted any more: the daemon ends."""
+
+
 class KernelError(BpfdError):
     """This machine lacks something that bpfd needs: root, BTF, tracefs."""
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bpfd import inotify
+from bpfd.errors import GivenUpError
 from bpfd.inotify import Change, Inotify
 from bpfd.rules.directory import is_rule_file
 
@@ -110,6 +111,8 @@ class RulesWatch:
     def _read_again(self) -> None:
         try:
             self._reload(self._is_being_written)
+        except GivenUpError:
+            pass
         except Exception as error:
             if not self._stopping:
                 for line in str(error).split("\n"):

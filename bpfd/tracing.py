@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from bpfd.counters import Counters
-from bpfd.errors import BpfdError, LoadError
+from bpfd.errors import BpfdError, GivenUpError, LoadError
 from bpfd.event import HOST, Container, Event
 from bpfd.kernel import headers, probes, program
 from bpfd.kernel.image import scope_number
@@ -131,7 +131,7 @@ class Tracing:
         """Run exactly `names`: load what is missing, side by side, and unload the rest.
 
         What fails is in `failed`; it stops nothing else, and is tried again only if it is among `again`: each change of
-        any rule comes here. Blocks for as long as the compiler takes.
+        any rule comes here. Blocks for as long as the compiler takes. Raises `GivenUpError` if the daemon ends.
         """
         with self._lock:
             settled = self._running.keys() | (self._failed.keys() - set(again))
@@ -173,6 +173,8 @@ class Tracing:
                 self._running[name] = self._load(tracer)
             else:
                 self._running[name] = self._start_plain(tracer)
+        except GivenUpError:
+            raise
         except BpfdError as error:
             return str(error)
         except Exception as error:

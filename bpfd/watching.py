@@ -37,10 +37,12 @@ class Watching:
         deliver: DeliverTo,
         responders: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda names: (),
         note: Callable[[list[Event]], None] = lambda events: None,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> None:
         """`publish` gets every batch of matches, and so does `deliver`, with the actions of their rule: both on the
-        event thread, which they must not hold up. `responders` and `note` are as for `Enforcement`."""
-        self._settings, self._counters = settings, counters
+        event thread, which they must not hold up. `responders` and `note` are as for `Enforcement`. Once `given_up`
+        says so, nothing more is loaded."""
+        self._settings, self._counters, self._given_up = settings, counters, given_up
         self.host = machine.host()
         clock = Clock()
         self.pipeline = Pipeline(publish, clock, settings.event_queue)
@@ -70,7 +72,8 @@ class Watching:
         """
         hierarchy = find_hierarchy()
         self.index = index = ContainerIndex(hierarchy)
-        build = Build(headers.ensure(self._settings.cache_dir), hierarchy.subsystem, self_pid=machine.own_pid())
+        tree = headers.ensure(self._settings.cache_dir)
+        build = Build(tree, hierarchy.subsystem, self_pid=machine.own_pid(), given_up=self._given_up)
         index.scan()
         self._lives = lives = LifeWatch(index)
         self.tracing.prepare(build, index.lookup, index.by_id, index.known, lives)

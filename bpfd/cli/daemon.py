@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bpfd.cli import logs
 from bpfd.cli.command import Commands
 from bpfd.cli.daemon_client import address_of
-from bpfd.errors import BpfdError
+from bpfd.errors import BpfdError, GivenUpError
 
 if TYPE_CHECKING:
     from bpfd.daemon import Daemon
@@ -44,7 +45,11 @@ def run(args: argparse.Namespace) -> int:
 
     with Signals() as signals:
         daemon = Daemon(settings, strict=args.strict)
-        daemon.start()
+        signals.at_end(daemon.give_up)
+        try:
+            daemon.start()
+        except GivenUpError:
+            return 0
         try:
             _announce(daemon, settings)
             while signals.wait() == signal.SIGHUP:
@@ -87,6 +92,8 @@ def _announce(daemon: Daemon, settings: Settings) -> None:
 def _reload(daemon: Daemon) -> None:
     try:
         daemon.reload()
+    except GivenUpError:
+        return  # the next signal says why
     except BpfdError as error:
         for line in str(error).split("\n"):
             log.error("%s", line)
@@ -104,6 +111,7 @@ class Signals:
         self._reader, self._writer = -1, -1
         self._before: dict[int, Any] = {}
         self._ending = False
+        self._at_end: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Signals:
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -121,6 +129,12 @@ class Signals:
         os.close(self._reader)
         os.close(self._writer)
 
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Call `call`, which must take no lock, when SIGTERM or SIGINT comes, or now if it has come."""
+        self._at_end = call
+        if self._ending:
+            call()
+
     def wait(self) -> int:
         """The next signal."""
         while self._queue.empty():
@@ -133,6 +147,7 @@ class Signals:
             if self._ending:
                 os._exit(128 + number)
             self._ending = True
+            self._at_end()
         self._queue.put(number)  # SimpleQueue's put may interrupt itself
 
 

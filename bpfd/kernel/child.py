@@ -11,20 +11,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bpfd.errors import LoadError
+from bpfd.errors import GivenUpError, LoadError
 from bpfd.kernel import loader
 
 LOAD_TIMEOUT_S = 60.0
+LOOK_S = 0.05
+"""How often it is asked whether anybody still waits."""
 _TOO_SLOW = "it was not loaded in time; is the machine short of memory (150 MB) or processors?"
 ANSWER_BYTES = 4 << 20
 """The most that is read of what a child says; it runs as root too, but its text comes from compilers and plugins."""
 
 
-def ask(name: str, job: Mapping[str, Any]) -> tuple[Any, list[int]]:
-    """What the loader's child answers, with the descriptors that it hands over. Raises `LoadError`."""
+def ask(name: str, job: Mapping[str, Any], given_up: Callable[[], bool]) -> tuple[Any, list[int]]:
+    """What the loader's child answers, with the descriptors that it hands over.
+
+    Raises `LoadError`; and `GivenUpError` soon after `given_up` says that nobody waits for it: the child is ended.
+    """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen(
@@ -37,7 +42,7 @@ def ask(name: str, job: Mapping[str, Any]) -> tuple[Any, list[int]]:
         theirs.close()
         started = time.monotonic()
         try:
-            said, answer, fds = _converse(process, ours, json.dumps(job).encode() + b"\n")
+            said, answer, fds = _converse(process, ours, json.dumps(job).encode() + b"\n", given_up)
         finally:
             process.kill()
             process.wait()
@@ -45,12 +50,21 @@ def ask(name: str, job: Mapping[str, Any]) -> tuple[Any, list[int]]:
                 process.stdout.close()
     if answer is None:
         close_all(fds)
+        refuse_if(given_up, name)
         late = time.monotonic() - started >= LOAD_TIMEOUT_S
         raise LoadError(f'tracer "{name}": {_TOO_SLOW if late else _cause(said, process.returncode)}')
     return answer, fds
 
 
-def _converse(child: subprocess.Popen[bytes], peer: socket.socket, job: bytes) -> tuple[bytes, Any, list[int]]:
+def refuse_if(given_up: Callable[[], bool], name: str) -> None:
+    """Raises `GivenUpError` if nobody waits for the tracer `name` any more."""
+    if given_up():
+        raise GivenUpError(f'tracer "{name}": not loaded: the daemon ends')
+
+
+def _converse(
+    child: subprocess.Popen[bytes], peer: socket.socket, job: bytes, given_up: Callable[[], bool]
+) -> tuple[bytes, Any, list[int]]:
     """Send the job; gather what the child prints, and its answer with the descriptors, until both streams end."""
     peer.settimeout(LOAD_TIMEOUT_S)
     with contextlib.suppress(OSError):
@@ -61,8 +75,8 @@ def _converse(child: subprocess.Popen[bytes], peer: socket.socket, job: bytes) -
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ, said)
         selector.register(peer, selectors.EVENT_READ, replied)
-        while selector.get_map() and time.monotonic() < deadline:
-            for key, _ in selector.select(deadline - time.monotonic()):
+        while selector.get_map() and time.monotonic() < deadline and not given_up():
+            for key, _ in selector.select(LOOK_S):
                 if key.fileobj is peer:
                     part, received = _receive(peer)
                     fds += received

@@ -7,7 +7,7 @@ import logging
 import mmap
 import os
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Build:
     """The index of the cgroup v1 controller to take ids from (enum cgroup_subsys_id); None: cgroup v2."""
     self_pid: int = 0
     """The process whose own events are left out."""
+    given_up: Callable[[], bool] = lambda: False
+    """Whether nobody waits any more for what is being loaded. Asked by any thread, often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +164,9 @@ def load(spec: Spec, build: Build) -> Program:
     """Compile `spec` in a child unless it was compiled before, put it into the kernel and attach it. Any thread.
 
     Blocks for a second or two where there is something to compile, else for the verifier: tenths of a second.
-    Raises `LoadError` with the tracer's name and all that the compiler or verifier said.
+    Raises `LoadError` with the tracer's name and all that the compiler or verifier said, and `GivenUpError`.
     """
+    child.refuse_if(build.given_up, spec.name)
     answer, fds = _install_compiled(spec, build) or _load_in_child(spec, build)
     try:
         loaded = Program(spec.name, answer, fds)
@@ -189,9 +192,10 @@ def _install_compiled(spec: Spec, build: Build) -> tuple[Mapping[str, Any], list
     compiled = kept.read(key)
     try:
         if compiled is None:
-            answer, _ = child.ask(spec.name, {**job, "compile": True})
+            answer, _ = child.ask(spec.name, {**job, "compile": True}, build.given_up)
             compiled = from_answer(answer)
             kept.write(key, compiled)
+            child.refuse_if(build.given_up, spec.name)
         return install(compiled, job["kind"], build.self_pid)
     except (OSError, CannotInstallError) as error:
         if probes.are_mixed(spec.probes):
@@ -202,7 +206,7 @@ def _install_compiled(spec: Spec, build: Build) -> tuple[Mapping[str, Any], list
 
 
 def _load_in_child(spec: Spec, build: Build) -> tuple[Mapping[str, Any], list[int]]:
-    return child.ask(spec.name, {**_job(spec, build, build.self_pid), "compile": False})
+    return child.ask(spec.name, {**_job(spec, build, build.self_pid), "compile": False}, build.given_up)
 
 
 def _job(spec: Spec, build: Build, self_pid: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 from bpfd.daemon import Daemon
 from bpfd.errors import ApiError
 from bpfd.settings import Settings
-from tests.daemon.running import STOP_S, RunningDaemon, open_rule, opened, until
+from tests.daemon.running import START_S, STOP_S, RunningDaemon, open_rule, opened, until
 
 pytestmark = pytest.mark.serial
 """How long an end takes is looked at: another test's compiler beside it would count too."""
@@ -63,18 +63,39 @@ def test_the_death_of_the_daemon_while_it_loads_leaves_nothing(daemon: RunningDa
     daemon.cache_dir = tmp_path / "cold"  # what is compiled already is loaded before anybody could look
     daemon.write_rule("open", open_rule("nothing is named like this"))
     daemon.launch()
-    tasks = Path(f"/proc/{daemon.pid}/task")
-
-    def loaders() -> list[int]:
-        found = []
-        for task in tasks.iterdir():
-            with contextlib.suppress(OSError):
-                found += [int(pid) for pid in (task / "children").read_text().split()]
-        return [pid for pid in found if is_loader(pid)]
-
-    started = until(loaders, lambda: daemon.log)
+    started = until(lambda: loaders_of(daemon.pid), lambda: daemon.log)
     daemon.kill()
     until(lambda: not [pid for pid in started if is_alive(pid)], lambda: [pid for pid in started if is_alive(pid)])
+
+
+@pytest.mark.parametrize(("number", "some_known"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+def test_a_signal_while_it_compiles_ends_it_before_it_is_ready_and_leaves_nothing(
+    daemon: RunningDaemon, tmp_path: Path, number: int, some_known: bool
+) -> None:
+    """Also when some of its programs are in the kernel by then, because they were compiled before."""
+    daemon.cache_dir = tmp_path / "cold"
+    daemon.write_rule("open", open_rule("nothing is named like this"))
+    if some_known:
+        daemon.start()
+        daemon.stop()
+    for tracer in ("exec", "mount", "process", "tcpconnect"):
+        daemon.write_rule(tracer, f'tracer = "{tracer}"\nactions = ["journald"]\n')
+    daemon.launch()
+    until(lambda: loaders_of(daemon.pid) and bool(programs_of(daemon.pid)) >= some_known, lambda: daemon.log, START_S)
+    started, programs = loaders_of(daemon.pid), programs_of(daemon.pid)
+    assert daemon.stop(number) == ""  # nor that it is ready
+    assert not [pid for pid in started if is_alive(pid)]
+    until(lambda: not programs & loaded_programs(), lambda: programs & loaded_programs())
+    assert not daemon.socket.exists()
+
+
+def loaders_of(pid: int) -> list[int]:
+    """The children of a daemon that compile."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += [int(pid) for pid in (task / "children").read_text().split()]
+    return [pid for pid in found if is_loader(pid)]
 
 
 def is_loader(pid: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ class Asked:
         self.jobs: list[Mapping[str, Any]] = []
         ask = child.ask
 
-        def counted(name: str, job: Mapping[str, Any]) -> tuple[Any, list[int]]:
+        def counted(name: str, job: Mapping[str, Any], given_up: Callable[[], bool]) -> tuple[Any, list[int]]:
             self.jobs.append(job)
-            return ask(name, job)
+            return ask(name, job, given_up)
 
         monkeypatch.setattr(child, "ask", counted)
 
