@@ -44,6 +44,7 @@ class Enforcement:
         self._note = note
         self._generation = 0
         self._applied: dict[str, tuple[Program | None, tuple[Judge, ...]]] = {}
+        self._planners: dict[str, plan.Planner] = {}
         self.beside: Callable[[Collection[Rule]], list[Judge]] = lambda rules: []
         """Gives judges that are no rules, to stand beside those of the rules."""
         self.judges: Mapping[str, Judge] = {}
@@ -68,6 +69,7 @@ class Enforcement:
             more = [judge for judge in beside if judge.tracer == tracer]
             self._put_in_force(tracer, (*(listed or (self._pass_all(tracer),)), *more))
         self._applied = {tracer: applied for tracer, applied in self._applied.items() if tracer in by_tracer}
+        self._planners = {tracer: planner for tracer, planner in self._planners.items() if tracer in by_tracer}
         self._tracing.begin()
 
     def in_the_way(self, rule: str) -> str:
@@ -90,11 +92,12 @@ class Enforcement:
         else:
             fields = self._tracing.known[tracer].fields
             in_kernel = [number for number, judge in enumerate(judges) if _acts_in_kernel(judge)]
-            planned = plan.make([judge.condition for judge in judges], fields, in_kernel)
-            pages = image.lay_out(planned, fields, self._generation, _signals(judges, planned))
+            planner = self._planners.setdefault(tracer, plan.Planner(fields))
+            planned = planner.make([judge.condition for judge in judges], in_kernel)
+            laid_out = image.lay_out(planned, fields, self._generation, _signals(judges, planned))
             self._pipeline.judge_by(tracer, self._generation, JudgeSet(judges, planned.rules_of))
             try:
-                program.judge_by(pages)
+                program.judge_by(laid_out)
             except OSError as error:
                 raise LoadError(f'tracer "{tracer}": its rules have no room in the kernel: {error.strerror}') from None
             self.plans = {**self.plans, tracer: planned}
@@ -107,7 +110,7 @@ class Enforcement:
     def _judge(self, rule: Rule) -> Judge:
         """The judge of `rule`; the same as before if the rule is, so that its counts go on."""
         before = self.judges.get(rule.name)
-        if before is not None and before.source == rule:
+        if before is not None and (before.source is rule or before.source == rule):
             return before
         wants = None
         if rule.tracer:

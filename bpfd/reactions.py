@@ -41,7 +41,7 @@ class Reactions:
         now = {}
         for rule in rules:
             kept = before.get(rule.name)
-            if kept is None or kept.rule != rule:
+            if kept is None or (kept.rule is not rule and kept.rule != rule):
                 kept = _Reaction(rule, _telling(rule, self._recent))
             now[rule.name] = kept
         self._reactions = now

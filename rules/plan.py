@@ -17,8 +17,8 @@ from bpfd.rules import fields as own_fields
 from bpfd.rules import products, ranges, text_plan
 from bpfd.rules.bits import BITS, Groups
 from bpfd.rules.field_automata import AUTOMATA, Room
-from bpfd.rules.model import RUNTIMES, All, Any, Condition, Not, Test
-from bpfd.rules.products import OWN_NUMBERS, OWN_TEXTS, Clause, Product, multiply_out
+from bpfd.rules.model import RUNTIMES, Condition
+from bpfd.rules.products import OWN_NUMBERS, OWN_TEXTS, Clause, Product, Taken, multiply_out
 from bpfd.rules.ranges import MOST_BOUNDS, NumberPlan
 from bpfd.rules.text_plan import TextPlan
 
@@ -30,8 +30,8 @@ __all__ = [
     "Clause",
     "NumberPlan",
     "Plan",
+    "Planner",
     "TextPlan",
-    "fields_of",
     "make",
     "multiply_out",
     "number_fields",
@@ -75,45 +75,56 @@ def number_fields(tracer_fields: Iterable[Field]) -> list[Field]:
 
 
 def make(conditions: Sequence[Condition], tracer_fields: tuple[Field, ...], alone: Iterable[int] = ()) -> Plan:
-    """Plan for rules given by their `conditions`. `alone` are the numbers of rules that must have bits of their own,
-    as far as there are bits.
-
-    Takes less than a second and 200 MiB whatever the patterns. Any thread.
-    """
-    known = {f.name: f for f in (*own_fields.OWN, *tracer_fields)}
-    inexact: dict[int, str] = {}
-    listed: list[Product] = []
-    for number, condition in enumerate(conditions):
-        listed += products.of(number, condition, known, inexact)
-    first = set(alone)
-    groups = sharing.share(listed, first, inexact)
-    texts = _texts(groups, known, first, _room(tracer_fields), inexact)
-    numbers = _numbers(groups, known, inexact)
-    return Plan(
-        texts,
-        numbers,
-        _scope(groups),
-        (1 << len(groups)) - 1,
-        tuple(tuple(dict.fromkeys(product.rule for product in group)) for group in groups),
-        inexact,
-        sharing.exact(groups, inexact, len(conditions)),
-        any("ancestors" in fields_of(condition) for condition in conditions),
-    )
+    """Plan once: see `Planner.make`."""
+    return Planner(tracer_fields).make(conditions, alone)
 
 
-def fields_of(condition: Condition) -> set[str]:
-    """The fields that a condition looks at."""
-    found: set[str] = set()
-    waiting = [condition]
-    while waiting:
-        match waiting.pop():
-            case Test(name):
-                found.add(name)
-            case Not(part):
-                waiting.append(part)
-            case All(parts) | Any(parts):
-                waiting += parts
-    return found
+class Planner:
+    """Plans for one tracer, again and again. Not for two threads at once."""
+
+    def __init__(self, tracer_fields: tuple[Field, ...]) -> None:
+        self._fields = tracer_fields
+        self._known = {f.name: f for f in (*own_fields.OWN, *tracer_fields)}
+        self._taken: dict[int, Taken] = {}
+        """Of the conditions of the last plan, by their ids: what did not change since is not worked out anew."""
+
+    def make(self, conditions: Sequence[Condition], alone: Iterable[int] = ()) -> Plan:
+        """Plan for rules given by their `conditions`. `alone` are the numbers of rules that must have bits of their
+        own, as far as there are bits.
+
+        Takes less than a second and 200 MiB whatever the patterns.
+        """
+        known, inexact = self._known, dict[int, str]()
+        listed = self._products(conditions, inexact)
+        first = set(alone)
+        groups = sharing.share(listed, first, inexact)
+        texts = _texts(groups, known, first, _room(self._fields), inexact)
+        numbers = _numbers(groups, known, inexact)
+        return Plan(
+            texts,
+            numbers,
+            _scope(groups),
+            (1 << len(groups)) - 1,
+            tuple(tuple(dict.fromkeys(product.rule for product in group)) for group in groups),
+            inexact,
+            sharing.exact(groups, inexact, len(conditions)),
+            any(taken.wants_ancestors for taken in self._taken.values()),
+        )
+
+    def _products(self, conditions: Sequence[Condition], inexact: dict[int, str]) -> list[Product]:
+        before, self._taken = self._taken, {}
+        listed: list[Product] = []
+        for number, condition in enumerate(conditions):
+            taken = before.pop(id(condition), None)  # not twice: each rule has products of its own
+            if taken is None:
+                taken = products.of(condition, self._known)
+            self._taken[id(condition)] = taken
+            for product in taken.products:
+                product.rule = number
+            listed += taken.products
+            if taken.left_out:
+                inexact[number] = taken.left_out
+        return listed
 
 
 def _room(tracer_fields: tuple[Field, ...]) -> Room:

@@ -33,7 +33,8 @@ class Clause(NamedTuple):
 class Product:
     """One way for a rule to hold: what must be found, what must not, and where it may run."""
 
-    rule: int
+    rule: int = 0
+    """The number of the rule among those that are planned for."""
     texts: dict[str, list[Test]] = field(default_factory=dict)
     """For each field, clauses that must all hold."""
     not_texts: dict[str, list[Test]] = field(default_factory=dict)
@@ -47,23 +48,49 @@ class Product:
         return (*sorted((name, len(tests)) for name, tests in self.texts.items()), *sorted(self.numbers), self.runtimes)
 
 
-def of(rule: int, condition: Condition, known: Mapping[str, Field], inexact: dict[int, str]) -> list[Product]:
-    """The products of a rule. What of it they leave out is noted in `inexact`, with the clause and the reason."""
+class Taken(NamedTuple):
+    """What became of a condition."""
+
+    condition: Condition
+    products: list[Product]
+    left_out: str
+    """The first clause that they leave out, and the reason; empty: none."""
+    wants_ancestors: bool
+    """It looks at a process's ancestors."""
+
+
+def of(condition: Condition, known: Mapping[str, Field]) -> Taken:
+    """The products of a condition."""
     multiplied = multiply_out(condition)
     if multiplied is None:
-        inexact[rule] = f"the condition multiplies out to more than {MOST_PRODUCTS} alternatives"
-        return [Product(rule)]
-    products = []
+        too_many = f"the condition multiplies out to more than {MOST_PRODUCTS} alternatives"
+        return Taken(condition, [Product()], too_many, "ancestors" in _fields_of(condition))
+    products, left_out = [], ""
     for literals in multiplied:
-        taker = _Taker(Product(rule), known)
+        taker = _Taker(Product(), known)
         outcomes = [taker.take(literal) for literal in literals]
         if "never" in outcomes:
             continue
         products.append(taker.product)
         for literal, outcome in zip(literals, outcomes, strict=True):
-            if outcome:
-                inexact.setdefault(rule, f"{describe(literal.test)}: {outcome}")
-    return products
+            if outcome and not left_out:
+                left_out = f"{describe(literal.test)}: {outcome}"
+    return Taken(condition, products, left_out, "ancestors" in _fields_of(condition))
+
+
+def _fields_of(condition: Condition) -> set[str]:
+    """The fields that a condition looks at."""
+    found: set[str] = set()
+    waiting = [condition]
+    while waiting:
+        match waiting.pop():
+            case Test(name):
+                found.add(name)
+            case Not(part):
+                waiting.append(part)
+            case All(parts) | Any(parts):
+                waiting += parts
+    return found
 
 
 def multiply_out(condition: Condition) -> list[list[Clause]] | None:
@@ -110,7 +137,7 @@ def outcomes(condition: Condition, known: Mapping[str, Field]) -> dict[Clause, s
     """For each clause, or its contrary, what keeps the kernel from judging it; empty text: it judges it."""
     found: dict[Clause, str] = {}
     for literals in multiply_out(condition) or []:
-        taker = _Taker(Product(0), known)
+        taker = _Taker(Product(), known)
         for literal in literals:
             outcome = taker.take(literal)
             found[literal] = found.get(literal) or ("" if outcome == "never" else outcome)

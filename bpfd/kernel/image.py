@@ -10,7 +10,9 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeAlias
 
 from bpfd.plugin import Field
 from bpfd.rules.automaton import Automaton, Mask
@@ -32,50 +34,69 @@ _NUMBER = struct.Struct("=QIIII")
 _MASK = struct.Struct("=QQQ")
 _BOUND = struct.Struct("=QQ")
 
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+"""A buffer of single bytes."""
+
 
 def scope_number(runtime: str) -> int:
     """The index of a container runtime in the head's scopes."""
     return RUNTIMES.index(runtime) if runtime in RUNTIMES else UNKNOWN_SCOPE
 
 
-def lay_out(
-    plan: Plan, tracer_fields: tuple[Field, ...], generation: int, signals: Mapping[str, int] = {}
-) -> list[bytes]:
-    """The pages of `plan`, in order. `generation` is what every record judged by it carries, not 0.
+@dataclass(slots=True)
+class Image:
+    """What the pages of a map are to hold: parts at their places, which do not overlap. The rest is 0."""
+
+    parts: list[tuple[int, Buffer]] = field(default_factory=list)
+    """Each with its place, in bytes from the begin of the first page."""
+    end: int = ROWS_AT
+
+    @property
+    def pages(self) -> int:
+        return -(-self.end // PAGE_BYTES)
+
+    def add(self, part: Buffer, aligned: int) -> int:
+        """Put `part` behind what is there, at a multiple of `aligned` bytes: where."""
+        place = -(-self.end // aligned) * aligned
+        self.parts.append((place, part))
+        self.end = place + len(part)
+        return place
+
+    def add_page(self, page: bytes) -> int:
+        """Put `page` into a page of its own: which."""
+        return self.add(page, PAGE_BYTES) // PAGE_BYTES
+
+
+def lay_out(plan: Plan, tracer_fields: tuple[Field, ...], generation: int, signals: Mapping[str, int] = {}) -> Image:
+    """The pages of `plan`. `generation` is what every record judged by it carries, not 0.
 
     `signals` gives, for `kill`, `stop` and `interrupt`, the bits of rules that have the kernel send that signal.
     """
-    head = bytearray(ROWS_AT)
-    masks = _Masks()
+    head, image, masks = bytearray(ROWS_AT), Image(), _Masks()
     order = _order(plan, tracer_fields)
     head[ORDER_AT : ORDER_AT + len(order)] = order
-    rows = _lay_rows(plan, tracer_fields, head, masks)
     # The head and the rows that are walked most share the first page: for most events no other is looked at.
-    data = bytes(head) + rows
-    pages = [data[at : at + PAGE_BYTES] for at in range(0, len(data), PAGE_BYTES)]
-    _lay_numbers(plan, tracer_fields, head, pages)
-    masks_page = len(pages)
-    pages.append(b"".join(_MASK.pack(*mask) for mask in masks.all))
+    _lay_rows(plan, tracer_fields, head, image, masks)
+    _lay_numbers(plan, tracer_fields, head, image)
+    masks_page = image.add_page(b"".join(_MASK.pack(*mask) for mask in masks.all))
     scope = [plan.scope.get(runtime, plan.bits) for runtime in RUNTIMES]
     scope += [plan.bits] * (SCOPES - len(scope))
     scoped = any(bits != plan.bits for bits in scope)
     sent = [signals.get(name, 0) for name in ("kill", "stop", "interrupt")]
     numbers = (generation, scoped, masks_page, plan.wants_ancestors)
     struct.pack_into(f"=QIIII{SCOPES}Q3Q", head, 0, plan.bits, *numbers, *scope, *sent)
-    pages[0] = bytes(head) + pages[0][ROWS_AT:]
-    return pages
+    image.parts.append((0, head))
+    return image
 
 
-def _lay_rows(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, masks: _Masks) -> bytes:
+def _lay_rows(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, image: Image, masks: _Masks) -> None:
     """All automata's rows one after the other, each told to the head."""
-    rows = bytearray()
     for _, walk, automaton, number, _ in _walks(plan, tracer_fields):
-        rows += bytes(-(ROWS_AT + len(rows)) % (automaton.stride * 4))
-        base = (ROWS_AT + len(rows)) // 4
+        aligned = automaton.stride * 4
+        base = -(-image.end // aligned) * aligned // 4
+        image.add(_rows(automaton, base, masks.add(automaton.masks)), aligned)
         _TEXT.pack_into(head, TEXT_AT + number * _TEXT.size, walk.free, base + automaton.start, base)
         head[CLASSES_AT + number * 256 : CLASSES_AT + number * 256 + 256] = automaton.classes
-        rows += _rows(automaton, base, masks.add(automaton.masks))
-    return bytes(rows)
 
 
 def _walks(plan: Plan, tracer_fields: tuple[Field, ...]) -> Iterator[tuple[str, TextPlan, Automaton, int, bool]]:
@@ -93,16 +114,15 @@ def _walks(plan: Plan, tracer_fields: tuple[Field, ...]) -> Iterator[tuple[str, 
                 first = False
 
 
-def _lay_numbers(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, pages: list[bytes]) -> None:
+def _lay_numbers(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, image: Image) -> None:
     """Each number's intervals in a page of its own, told to the head."""
     for number, known in enumerate(number_fields(tracer_fields)):
         found = plan.numbers.get(known.name)
         if found is None:
             continue
-        place = NUMBER_AT + number * _NUMBER.size
-        _NUMBER.pack_into(head, place, found.free, 1, len(pages), len(found.bounds), 0)
         bias = 1 << 63 if known.type == "s64" else 0
-        pages.append(b"".join(_BOUND.pack(bound.lower + bias, bound.wanted) for bound in found.bounds))
+        page = image.add_page(b"".join(_BOUND.pack(bound.lower + bias, bound.wanted) for bound in found.bounds))
+        _NUMBER.pack_into(head, NUMBER_AT + number * _NUMBER.size, found.free, 1, page, len(found.bounds), 0)
 
 
 class _Masks:
@@ -126,7 +146,7 @@ class _Masks:
         return number
 
 
-def _rows(automaton: Automaton, base: int, numbers: list[int]) -> bytes:
+def _rows(automaton: Automaton, base: int, numbers: list[int]) -> Buffer:
     """The automaton's rows, moved to `base`, with the masks' numbers in the common table."""
     table, stride = automaton.table, automaton.stride
     if len(table) > SMALL_TABLE:

@@ -6,7 +6,7 @@ import ctypes
 import mmap
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bpfd.errors import KernelError
@@ -16,6 +16,8 @@ SYS_BPF = {"x86_64": 321, "aarch64": 280}
 
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, OBJ_INFO = 0, 1, 2, 3, 4, 15
 MAP_ARRAY = 2
+WRITTEN_AT_ONCE = 1 << 20
+"""Bytes of pages that are copied in one go: Python lets no other thread run meanwhile."""
 F_MMAPABLE, F_INNER_MAP = 1 << 10, 1 << 12
 """Flags of BPF_MAP_CREATE (include/uapi/linux/bpf.h). F_INNER_MAP: arrays of any size fit the same outer map."""
 PER_CPU = frozenset({5, 6, 10, 21})
@@ -208,17 +210,20 @@ class CreateAttr(ctypes.Structure):
     ]
 
 
-def create_pages(pages: list[bytes], page_bytes: int) -> int:
-    """A new array map that holds `pages`, one an entry, written through mmap. The caller closes the descriptor.
+def create_pages(parts: Iterable[tuple[int, bytes | bytearray | memoryview]], pages: int, page_bytes: int) -> int:
+    """A new array map of `pages` entries that holds `parts`, each at its place, written through mmap. The caller closes
+    the descriptor.
 
     Raises OSError, ENOMEM among them.
     """
-    attributes = CreateAttr(MAP_ARRAY, 4, page_bytes, len(pages), F_MMAPABLE | F_INNER_MAP, 0, 0, b"bpfd_pages")
+    attributes = CreateAttr(MAP_ARRAY, 4, page_bytes, pages, F_MMAPABLE | F_INNER_MAP, 0, 0, b"bpfd_pages")
     fd = bpf(MAP_CREATE, attributes)
     try:
-        with mmap.mmap(fd, len(pages) * page_bytes) as view:
-            for number, page in enumerate(pages):
-                view[number * page_bytes : number * page_bytes + len(page)] = page
+        with mmap.mmap(fd, pages * page_bytes) as view:
+            for place, part in parts:
+                for at in range(0, len(part), WRITTEN_AT_ONCE):  # between them other threads have their turn
+                    piece = memoryview(part)[at : at + WRITTEN_AT_ONCE]
+                    view[place + at : place + at + len(piece)] = piece
     except BaseException:
         os.close(fd)
         raise

@@ -18,7 +18,7 @@ from bpfd.kernel import child, probes, source, uprobes
 from bpfd.kernel.child import close_all
 from bpfd.kernel.compiled import SELF, Kept, from_answer, key_of
 from bpfd.kernel.follow import Follower, followed
-from bpfd.kernel.image import PAGE_BYTES, scope_number
+from bpfd.kernel.image import PAGE_BYTES, Image, scope_number
 from bpfd.kernel.install import CannotInstallError, install
 from bpfd.kernel.maps import Map, create_pages, possible_cpus, program_info
 from bpfd.kernel.ring import Ring
@@ -111,12 +111,12 @@ class Program:
         """What the program counted itself with `bpfd_count(number)`."""
         return self.count(3 + number)
 
-    def judge_by(self, pages: list[bytes]) -> None:
-        """Put a set of rules, laid out by image.py, in force for every event from now on. Raises OSError.
+    def judge_by(self, image: Image) -> None:
+        """Put a set of rules in force for every event from now on. Raises OSError.
 
         Returns when no probe is at work with the set before (kernel/bpf/syscall.c, maybe_wait_bpf_programs).
         """
-        fd = create_pages(pages, PAGE_BYTES)
+        fd = create_pages(image.parts, image.pages, PAGE_BYTES)
         try:
             self.maps["bpfd_rules"].write(FIRST, struct.pack("=I", fd))
         finally:

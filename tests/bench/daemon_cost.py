@@ -163,12 +163,28 @@ def rule_changes(table: Table, cache: Path) -> None:
         median = statistics.median(times[-100:]) * 1000
         table.row("1 rule, 1,000 present", f"{median:.0f} ms", "<= 50 ms", median <= 50)
     with running(cache, {"one": RULE.format(name="/never/", more="")}) as daemon:
+        new = daemon.rules_dir.with_name("new")
+        new.mkdir()
         for number, value in enumerate(values[1000:]):
-            daemon.write_rule(f"n{number}", CATALOGUE.format(name=f"n{number}", value=value))
+            (new / f"n{number}.toml").write_text(CATALOGUE.format(name=f"n{number}", value=value))
+        daemon.rules_dir.rename(new.with_name("old"))
+        new.rename(daemon.rules_dir)
+        took = seconds_until_matched(daemon, values[-1])
+        table.row("10,000 rules at once, a new directory", f"{took:.2f} s", "<= 1 s", took <= 1)
         with connect(parse_address(daemon.address)) as client:
-            os.kill(daemon.pid, signal.SIGHUP)
-            began = time.monotonic()
-            while len(client.list_rules()) < 10_001 and time.monotonic() - began < 60:
-                time.sleep(0.05)
-            took = time.monotonic() - began
-        table.row("10,000 rules at once, the directory read again", f"{took:.1f} s", "<= 1 s", took <= 1)
+            times = []
+            for number in range(20):
+                began = time.monotonic()
+                client.create_rule(CATALOGUE.format(name=f"r{number}", value=values[number]), "api", replace=False)
+                times.append(time.monotonic() - began)
+        table.row("1 rule, 10,000 present", f"{statistics.median(times) * 1000:.0f} ms")
+
+
+def seconds_until_matched(daemon: RunningDaemon, name: str) -> float:
+    """How long it takes from now until opening `name` comes out as a match."""
+    began = time.monotonic()
+    while not daemon.lines.read() and time.monotonic() - began < 60:
+        with contextlib.suppress(OSError):
+            os.close(os.open(name, os.O_RDONLY))
+        time.sleep(0.005)
+    return time.monotonic() - began
