@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bpfd import action_keys, explanation, machine
+from bpfd import action_keys, explanation, garbage, machine
 from bpfd.acting import Acting
 from bpfd.acting_calls import ActingCalls
 from bpfd.api.server import Server
@@ -75,7 +75,8 @@ class Daemon:
         """Return when everything runs. Raises `BpfdError`, `GivenUpError` too, and then nothing is left behind."""
         with ExitStack() as undo:
             undo.callback(self.stop)
-            self._begin()
+            with garbage.left_alone():
+                self._begin()
             undo.pop_all()
 
     def give_up(self) -> None:
@@ -89,6 +90,7 @@ class Daemon:
         """End everything, last things first: within 5 s, whatever hangs."""
         self._stopping = True
         self._closing.close()
+        garbage.look_at_all()
 
     def _begin(self) -> None:
         machine.check()
@@ -214,7 +216,7 @@ class Daemon:
 
     def create_rule(self, toml: str, source: str, replace: bool) -> Rule:
         """Raises `RuleError`, `RuleExistsError`, `LoadError`, `ActionError`; then nothing has changed."""
-        with self._lock:
+        with self._lock, garbage.left_alone():
             rule = self._rulebook.parse(toml, source, replace)
             self._actions.prepare(rule.actions)
             self._actions.check(rule.settings)
@@ -228,7 +230,7 @@ class Daemon:
             return rule
 
     def remove_rule(self, name: str, tracer: str = "") -> None:
-        with self._lock:
+        with self._lock, garbage.left_alone():
             self._rulebook.remove(name, tracer)
             self._apply()
 
@@ -237,7 +239,7 @@ class Daemon:
 
         Without `is_being_written`, when somebody asks for it, tracers that failed are tried again.
         """
-        with self._lock:
+        with self._lock, garbage.left_alone():
             before = self._rulebook.problems
             self._rulebook.reload(is_being_written)
             self._report_changes(before)
@@ -343,7 +345,7 @@ class Daemon:
         """Put the same rules in force once more, with what stands beside them."""
         if self._stopping:
             return  # whoever asks is not to wait for the lock
-        with self._lock:
+        with self._lock, garbage.left_alone():
             held = self._acting.restraint.held()
             self._enforcement.apply(self._enabled(held))
             self._acting.restraint.applied(held)

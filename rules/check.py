@@ -53,6 +53,7 @@ KEYS = (
     *definitions.KEYS,
 )
 """The keys at the top of a rule file."""
+_KEYS = frozenset(KEYS)
 KIN = ("process", "tree", "container")
 MOST_COUNT = 100_000
 MOST_STEPS = 16
@@ -66,7 +67,7 @@ def rule(
     it; the rule then means nothing.
     """
     for key in table:
-        if key not in KEYS:
+        if key not in _KEYS:
             problems.add((key,), f"is no key of a rule; {hint(key, KEYS, 'keys')}")
     context = Context(known, problems)
     name = _name(table, problems, default_name)

@@ -10,6 +10,7 @@ from bpfd.rules import condition, values
 from bpfd.rules.problems import Problems
 
 KEYS = ("macros", "lists")
+_KEYS = frozenset(KEYS)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _RESERVED = ("and", "or", "not", *condition.OPERATORS)
 
@@ -31,18 +32,18 @@ class Definitions:
         return bool(self.macros or self.lists)
 
 
-_NONE = Definitions()
+NONE = Definitions()
 
 
 def is_library(table: Mapping[str, object]) -> bool:
     """Whether a file holds macros and lists only, and no rule."""
-    return any(key in table for key in KEYS) and all(key in (*KEYS, "description") for key in table)
+    return not _KEYS.isdisjoint(table) and all(key in (*KEYS, "description") for key in table)
 
 
 def read(table: Mapping[str, object], problems: Problems) -> Definitions:
     """The `[macros]` and `[lists]` of a file's table. What is wrong goes into `problems`."""
-    if not any(key in table for key in KEYS):
-        return _NONE
+    if _KEYS.isdisjoint(table):
+        return NONE
     macros = {}
     for name, text in _named(table, "macros", problems).items():
         if not isinstance(text, str):

@@ -39,7 +39,7 @@ class _File:
     problems: tuple[str, ...] = ()
     """Why it can't be read, is no TOML, or defines macros and lists that are bad."""
     is_library: bool = False
-    definitions: Definitions = field(default_factory=Definitions)
+    definitions: Definitions = definitions.NONE
     """The last good ones."""
     rule: Rule | None = None
     rule_problems: tuple[str, ...] = ()
@@ -178,7 +178,7 @@ def _real_path(entry: os.DirEntry[str], folder: str) -> str:
 
 def _read(path: str, before: _File | None) -> _File:
     """The file now; `before` itself if it is unchanged."""
-    last = before.definitions if before is not None else Definitions()
+    last = before.definitions if before is not None else definitions.NONE
     try:
         content = read_file(path)
     except RuleError as error:

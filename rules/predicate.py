@@ -22,20 +22,19 @@ def compile(condition: Condition, tracer_fields: Iterable[Field]) -> Predicate:
     that an event lacks is empty text. What is returned never raises and may be called on any thread.
     Raises `PatternError` for a pattern that checking the rule would have refused.
     """
-    known = fields.table(tracer_fields)
+    return _compiled(condition, fields.table(tracer_fields))
 
-    def build(part: Condition) -> Predicate:
-        match part:
-            case Test():
-                return _test(part, known)
-            case All():
-                return _all([build(inner) for inner in part.parts])
-            case Any():
-                return _any([build(inner) for inner in part.parts])
-            case Not():
-                return _not(build(part.part))
 
-    return build(condition)
+def _compiled(part: Condition, known: dict[str, Field]) -> Predicate:
+    match part:
+        case Test():
+            return _test(part, known)
+        case All():
+            return _all([_compiled(inner, known) for inner in part.parts])
+        case Any():
+            return _any([_compiled(inner, known) for inner in part.parts])
+        case Not():
+            return _not(_compiled(part.part, known))
 
 
 def _all(parts: Sequence[Predicate]) -> Predicate:

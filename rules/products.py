@@ -11,6 +11,8 @@ from bpfd.rules import fields as own_fields
 from bpfd.rules import ranges, text_patterns
 from bpfd.rules.model import RUNTIMES, All, Any, Condition, Not, Test
 from bpfd.rules.ranges import Range
+from bpfd.rules.searches import Search
+from bpfd.rules.text_patterns import Literal
 
 MOST_PRODUCTS = 16
 """A condition that multiplies out to more is left to Python."""
@@ -29,15 +31,22 @@ class Clause(NamedTuple):
     negated: bool
 
 
+class Sought(NamedTuple):
+    """A clause on a text, and what it looks for: one of these is enough."""
+
+    test: Test
+    parts: list[Literal | Search]
+
+
 @dataclass(slots=True)
 class Product:
     """One way for a rule to hold: what must be found, what must not, and where it may run."""
 
     rule: int = 0
     """The number of the rule among those that are planned for."""
-    texts: dict[str, list[Test]] = field(default_factory=dict)
+    texts: dict[str, list[Sought]] = field(default_factory=dict)
     """For each field, clauses that must all hold."""
-    not_texts: dict[str, list[Test]] = field(default_factory=dict)
+    not_texts: dict[str, list[Sought]] = field(default_factory=dict)
     """For each field, clauses of which none may hold."""
     numbers: dict[str, list[Range]] = field(default_factory=dict)
     runtimes: frozenset[str] = frozenset(RUNTIMES)
@@ -45,7 +54,11 @@ class Product:
     @property
     def shape(self) -> tuple[object, ...]:
         """Products of one shape may share a bit and stay worth looking at."""
-        return (*sorted((name, len(tests)) for name, tests in self.texts.items()), *sorted(self.numbers), self.runtimes)
+        return (
+            *sorted((name, len(listed)) for name, listed in self.texts.items()),
+            *sorted(self.numbers),
+            self.runtimes,
+        )
 
 
 class Taken(NamedTuple):
@@ -93,22 +106,18 @@ def _fields_of(condition: Condition) -> set[str]:
     return found
 
 
-def multiply_out(condition: Condition) -> list[list[Clause]] | None:
-    """The condition as a sum of products; None if there are too many. No recursion deeper than the condition."""
-
-    def walk(part: Condition, negated: bool) -> list[list[Clause]] | None:
-        match part:
-            case Test():
-                return [[Clause(part, negated)]]
-            case Not():
-                return walk(part.part, not negated)
-            case All() | Any():
-                parts = [walk(inner, negated) for inner in part.parts]
-                if isinstance(part, All) != negated:
-                    return _times(parts)
-                return _plus(parts)
-
-    return walk(condition, False)
+def multiply_out(condition: Condition, negated: bool = False) -> list[list[Clause]] | None:
+    """The condition, or its contrary, as a sum of products; None if there are too many. No recursion deeper than the
+    condition.
+    """
+    match condition:
+        case Test():
+            return [[Clause(condition, negated)]]
+        case Not():
+            return multiply_out(condition.part, not negated)
+        case All() | Any():
+            parts = [multiply_out(inner, negated) for inner in condition.parts]
+            return _times(parts) if isinstance(condition, All) != negated else _plus(parts)
 
 
 def _plus(parts: Iterable[list[list[Clause]] | None]) -> list[list[Clause]] | None:
@@ -179,9 +188,9 @@ class _Taker:
         if not text_patterns.is_known(test):
             return "the kernel can't search for such a pattern"
         into = self.product.not_texts if negated else self.product.texts
-        tests = into.setdefault(name, [])
-        if test not in tests:
-            tests.append(test)
+        listed = into.setdefault(name, [])
+        if all(test != other.test for other in listed):
+            listed.append(Sought(test, text_patterns.parts(test)))
         return ""
 
     def _take_number(self, name: str, known: Field, test: Test, negated: bool) -> str:

@@ -16,7 +16,7 @@ from bpfd.rules.expression import Unsupported
 from bpfd.rules.field_automata import Room, Searched, Unfit
 from bpfd.rules.model import Test
 from bpfd.rules.nearest import quoted
-from bpfd.rules.products import describe
+from bpfd.rules.products import Sought, describe
 from bpfd.rules.searches import Search
 from bpfd.rules.text_patterns import Literal, least_length
 
@@ -71,8 +71,10 @@ def plan(
     for walk in range(most):
         if walk and not room.spare:
             for product in mine:
-                for test in product.texts[name][walk:]:
-                    inexact.setdefault(product.rule, f"{describe(test)}: another clause on {name} is judged there")
+                for sought in product.texts[name][walk:]:
+                    inexact.setdefault(
+                        product.rule, f"{describe(sought.test)}: another clause on {name} is judged there"
+                    )
             break
         room.spare -= walk > 0
         try:
@@ -90,11 +92,11 @@ def _leave_to_python(name: str, groups: Groups, inexact: dict[int, str], why: st
                 inexact.setdefault(product.rule, why)
 
 
-def _weight(test: Test) -> int:
+def _weight(sought: Sought) -> int:
     """How much a clause sorts out."""
     return min(
         least_length((part,) if isinstance(part, Literal) else text_patterns.required(part) or ())
-        for part in text_patterns.parts(test)
+        for part in sought.parts
     )
 
 
@@ -144,16 +146,16 @@ class _Walk:
         for number, group in enumerate(self.groups):
             bit = 1 << number
             for product in group:
-                tests = product.texts.get(name, ())
-                if len(tests) > self.number:
-                    test = tests[self.number]
-                    asked.append(_Asked(bit, product.rule, test, False, text_patterns.parts(test)))
+                listed = product.texts.get(name, ())
+                if len(listed) > self.number:
+                    test, parts = listed[self.number]
+                    asked.append(_Asked(bit, product.rule, test, False, parts))
                 else:
                     free |= bit
             # What keeps one of several products out may not keep out the others.
             if len(group) == 1 and not self.number:
-                for test in group[0].not_texts.get(name, ()):
-                    asked.append(_Asked(bit, group[0].rule, test, True, text_patterns.parts(test)))
+                for test, parts in group[0].not_texts.get(name, ()):
+                    asked.append(_Asked(bit, group[0].rule, test, True, parts))
         asked.sort(key=lambda clause: clause.rule not in self.first)
         return asked, free
 
