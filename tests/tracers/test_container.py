@@ -125,7 +125,7 @@ def test_an_oom_a_kill_and_a_restart_are_told_once(seen: Seen, dockerd: Dockerd)
     assert [event.data.get("exit_code") for event in events] == [None, None, "137", None, "137", None]
     assert [event.data.get("host_pid") for event in events] == [None, first, first, second, second, second]
     # What cgroups showed meanwhile is held back for two seconds: nothing of it may come late.
-    sentinel = dockerd.run("sleep 1000", cgroup_parent="/bpfd-test-late")
+    sentinel = dockerd.run("sleep 1000")
     seen.wait_for(sentinel, "created", "running")
     os.kill(dockerd.pid, signal.SIGSTOP)
     try:
