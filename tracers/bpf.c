@@ -35,7 +35,7 @@ static __always_inline void name_object(struct bpfd_event *e, int descriptor) {
   const char *given;
   void *object;
   char kind[9] = {};
-  if (!file)
+  if (!file || !bpfd_is_anonymous(file))
     return;
   bpfd_read(entry, file->f_path.dentry);
   bpfd_read(given, entry->d_name.name);

@@ -54,7 +54,7 @@ class BpfTracer(BPFTracer):
         ),
         Field(
             "attach_type",
-            "where a program is attached, or may be (enum bpf_attach_type); left out where it is 0",
+            "where a program is attached; BPF_PROG_LOAD: where it may be, left out where that is 0",
             length=constants.NAME_BYTES,
             optional=True,
             example="BPF_TRACE_FENTRY",

@@ -85,7 +85,7 @@ static __always_inline void name_planned(struct bpfd_event *e, int descriptor) {
   struct dentry *entry;
   const char *name;
   char kind[4] = {};
-  if (!file)
+  if (!file || !bpfd_is_anonymous(file))
     return;
   bpfd_read(entry, file->f_path.dentry);
   bpfd_read(name, entry->d_name.name);

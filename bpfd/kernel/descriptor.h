@@ -8,3 +8,16 @@ static __always_inline struct file *bpfd_open_file(int descriptor) {
   bpfd_read(file, open_files[descriptor]);
   return file;
 }
+
+#define BPFD_ANON_INODE_FS 0x09041934 /* ANON_INODE_FS_MAGIC, include/uapi/linux/magic.h */
+
+/* Is it a file that the kernel made and named itself (anon_inode_getfd)? Files of other kinds may be called anything. */
+static __always_inline bool bpfd_is_anonymous(struct file *file) {
+  struct inode *inode = 0;
+  struct super_block *super = 0;
+  unsigned long magic = 0;
+  bpfd_read(inode, file->f_inode);
+  bpfd_read(super, inode->i_sb);
+  bpfd_read(magic, super->s_magic);
+  return magic == BPFD_ANON_INODE_FS;
+}

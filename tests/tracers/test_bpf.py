@@ -129,19 +129,22 @@ def test_who_looks_through_the_programs_of_the_machine_is_told_with_the_id(calls
     assert (walked.return_value, taken.return_value) == (0, -errno.ENOENT)
 
 
-def test_calls_that_fail_are_told_with_the_reason(calls: Bench) -> None:
+def test_calls_that_fail_are_told_with_the_reason(calls: Bench, folder: Path) -> None:
     code = """
 bpf(0, 'IIII', 99, 4, 8, 16)
 bpf(4711, 'I', 0)
 libc.syscall(321, 5, None, 48)
 bpf(1, 'IIQQQ', os.open('/etc/hostname', 0), 0, 0, 0, 0)
+for name in ('bpf-map', 'bpf-prog'):
+    bpf(1, 'IIQQQ', os.open(name, os.O_CREAT), 0, 0, 0, 0)
 os.setuid(65534); load(2)
 """
-    kind, command, nothing, no_map, user = told(calls, code)
+    kind, command, nothing, no_map, called_map, called_program, user = told(calls, code)
     assert (kind.data["map_type"], kind.return_value) == ("99", -errno.EINVAL)
     assert (command.data, command.return_value) == ({"operation": "4711"}, -errno.EINVAL)
     assert (nothing.data["operation"], nothing.return_value) == ("BPF_PROG_LOAD", -errno.EFAULT)
     assert (no_map.data, no_map.return_value) == ({"operation": "BPF_MAP_LOOKUP_ELEM"}, -errno.EINVAL)
+    assert called_map.data == called_program.data == no_map.data  # a file may be called as the kernel calls maps
     assert (user.data["program_type"], user.return_value, user.uid) == ("BPF_PROG_TYPE_KPROBE", -errno.EPERM, 65534)
 
 
