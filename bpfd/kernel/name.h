@@ -26,7 +26,7 @@ static __always_inline bool bpfd_start_of(char first, int directory, struct path
     path->dentry = fs->root.dentry;
     return true;
   }
-  if (directory >= 0)
+  if (directory != BPFD_AT_FDCWD)
     return bpfd_file_of(directory, path);
   path->mnt = fs->pwd.mnt;
   path->dentry = fs->pwd.dentry;

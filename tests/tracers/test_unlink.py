@@ -78,6 +78,15 @@ def test_a_removal_that_fails_is_told_with_the_reason(unlinks: Bench, folder: Pa
     assert (event.return_value, event.data["path"]) == (-code, f"{folder}/{name}")
 
 
+@pytest.mark.parametrize("directory", [-1, 1 << 20])
+def test_a_name_that_starts_from_no_directory_is_not_taken_to_start_from_the_working_one(
+    unlinks: Bench, folder: Path, directory: int
+) -> None:
+    assert call(SYS_UNLINKAT, directory, b"here", 0) == -1
+    event = unlinks.wait_for(by(os.getpid(), filename="here"))
+    assert (event.return_value, event.data["path"]) == (-errno.EBADF, "?/here")
+
+
 def test_a_directory_that_is_not_empty_stays_and_is_told(unlinks: Bench, folder: Path) -> None:
     (folder / "full" / "inner").mkdir(parents=True)
     with pytest.raises(OSError, match="not empty"):
