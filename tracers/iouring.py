@@ -77,7 +77,7 @@ class IouringTracer(BPFTracer):
             optional=True,
             example="/var/lib/.hidden",
         ),
-        Field("flags", "opens: how", type="u64", show=flags_text, example="O_RDONLY|O_CLOEXEC"),
+        Field("flags", "opens: how", type="u64", show=flags_text, optional=True, example="O_RDONLY|O_CLOEXEC"),
         Field(
             "request",
             "submit and complete: what the program calls the request (user_data)",
@@ -115,8 +115,8 @@ class IouringTracer(BPFTracer):
         operation = data.get("operation", "")
         if operation.isdigit():
             constants.settle(data, "operation", operations())
-        if data["action"] != "submit" or not data["operation"].startswith("OPENAT"):
-            del data["flags"]
+        if data["action"] == "submit" and data["operation"].startswith("OPENAT"):
+            data.setdefault("flags", flags_text(0))
         for field in ("path", "new_path"):
             if field in data:
                 data[field] = plain(data[field])
