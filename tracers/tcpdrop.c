@@ -28,7 +28,8 @@ static __always_inline bool read_ipv4(struct packet *packet) {
     return false;
   bpfd_map_ipv4(packet->saddr, ip.saddr);
   bpfd_map_ipv4(packet->daddr, ip.daddr);
-  packet->begin += ip.ihl * 4;
+  u32 length = ip.ihl * 4; /* one that is too short is a lie: what comes next is not known */
+  packet->begin = length < sizeof(ip) ? packet->end : packet->begin + length;
   return true;
 }
 

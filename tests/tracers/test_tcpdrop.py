@@ -171,6 +171,19 @@ socket.socket(V6, socket.SOCK_RAW, 255).sendto(packet, (address, 0))
     assert event.data["reason"] == "TCP_CSUM"
 
 
+def test_a_packet_whose_ip_header_is_too_short_is_told_without_ports(drops: Bench) -> None:
+    address = ipv4()
+    code = """
+packed = socket.inet_pton(V4, address)
+packet = struct.pack("!BBHHHBBH", 0x40, 0, 40, 4711, 0, 64, 6, 0) + packed + packed + bytes(20)
+socket.socket(socket.AF_PACKET, UDP).sendto(packet, ("lo", 0x0800))
+"""
+    run(PACKETS + code, address)
+    [event] = dropped(drops, address)
+    assert (event.data["reason"], event.data["flags"]) == ("IP_INHDR", "")
+    assert (event.data["sport"], event.data["dport"]) == ("0", "0")
+
+
 def test_packets_that_reach_somebody_and_copies_for_sniffers_are_not_told(drops: Bench, address: str) -> None:
     code = """
 every = socket.ntohs(3)  # ETH_P_ALL
