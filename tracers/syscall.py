@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
 
 from bpfd.kernel.formats import FormatField
 from bpfd.plugin import BPFTracer, Field, Named, TracerFamily
@@ -18,6 +17,7 @@ from bpfd.tracers.syscall_names import (
     RESULT,
     SHOW,
 )
+from bpfd.tracers.syscall_numbers import COMPAT, call_names
 from bpfd.tracers.tracepoint import available, field_name, read_format, socket_address
 
 PREFIX = "syscall:"
@@ -26,8 +26,6 @@ TEXT_BYTES = 4096
 BUFFER_BYTES = 1024
 ADDRESS_BYTES = 128
 """sizeof(struct sockaddr_storage)"""
-COMPAT = 1 << 20
-"""Added to the numbers of 32-bit programs' calls, which are others."""
 _AT_ENTRY = frozenset(("exit", "exit_group", "execve", "execveat", "rt_sigreturn"))
 """Calls that do not return to where they came from: their arguments are gone by then, or there is no exit at all."""
 _C_TYPE = {
@@ -55,19 +53,6 @@ _C_TYPE = {
     "s64": "s64",
 }
 """Widths of the types that the kernel declares arguments with; the others fill a register."""
-_HEADERS = (
-    "/usr/include/{0}-linux-gnu/asm/unistd_64.h",
-    "/usr/include/{0}-linux-gnu/asm/unistd.h",
-    "/usr/include/asm-generic/unistd.h",
-)
-_COMPAT_HEADER = "/usr/include/x86_64-linux-gnu/asm/unistd_32.h"
-_NUMBER = re.compile(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)", re.MULTILINE)
-_NEW = (
-    "cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr "
-    "lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat open_tree_attr "
-    "file_getattr file_setattr"
-).split()
-"""Calls 451 and up, newer than the headers of some systems; the same number on every architecture."""
 
 
 class Syscalls(TracerFamily):
@@ -76,9 +61,10 @@ class Syscalls(TracerFamily):
     Its fields are the arguments, by the kernel's names, read when the call returns; `returnValue` is the result.
     Pointers to texts and buffers are followed, socket addresses are shown as `10.0.0.1:443` and are in `address` and
     `port` as well, flags and choices of common calls have their names. An argument whose name every event has already
-    is called `arg_NAME`. exit, exit_group, execve, execveat and rt_sigreturn are seen when they begin, and have no
-    result. Calls of 32-bit programs are seen by `syscall:*` alone (arch_trace_is_compat_syscall in
-    arch/x86/include/asm/ftrace.h).
+    is called `arg_NAME`. What pointers lead to is what lies there as the call returns: another thread may have changed
+    it since the kernel looked. What can't be read is `?`, and what a failed call was to fill in is empty. exit,
+    exit_group, execve, execveat and rt_sigreturn are seen when they begin, and have no result. Calls of 32-bit programs
+    are seen by `syscall:*` alone (arch_trace_is_compat_syscall in arch/x86/include/asm/ftrace.h).
     """
 
     prefix = PREFIX
@@ -170,7 +156,9 @@ def _length(by: str, number_of: dict[str, int]) -> str:
     if by == RESULT:
         return "e->return_value"
     value = f"bpfd_argument(registers, {number_of[by.lstrip('*')]})"
-    return f"bpfd_length_at({value})" if by.startswith("*") else f"(s64)(s32){value}"
+    if by.startswith("*"):  # where the call failed it wrote nothing, and what lies there is of another one
+        return f"e->return_value < 0 ? 0 : bpfd_length_at({value})"
+    return f"(s64)(s32){value}"
 
 
 @cache
@@ -180,8 +168,8 @@ def _every() -> type[BPFTracer]:
     fields = (
         Field(
             "syscall",
-            "the call's name; its number where it has none here",
-            type="u64",
+            "the call's name; its number where it has none; -1: back from a signal's handler, or no call",
+            type="s64",
             show=Named(names),
             example="ptrace",
         ),
@@ -194,7 +182,7 @@ def _every() -> type[BPFTracer]:
         "  struct bpfd_event *e = bpfd_begin();\n  if (!e)\n    return 0;\n"
         "  struct pt_regs *registers = bpfd_registers();\n"
         "  e->compat = bpfd_is_compat();\n"
-        f"  e->syscall = (u64)BPFD_NUMBER_AT(args, s64, 8) + e->compat * {COMPAT};\n"
+        f"  e->syscall = BPFD_NUMBER_AT(args, s64, 8) + e->compat * {COMPAT};\n"
         "  e->return_value = BPFD_NUMBER_AT(args, s64, 16);\n"
         + "".join(f"  e->arg{number} = bpfd_argument(registers, {number});\n" for number in range(6))
         + "  return bpfd_submit(args, e);\n}\n"
@@ -209,20 +197,3 @@ def _every() -> type[BPFTracer]:
         "ring_bytes": 4 << 20,
     }
     return type("sys_every", (BPFTracer,), members)
-
-
-def call_names() -> dict[int, str]:
-    """The names of system calls by their numbers on this architecture; with COMPAT added, those of 32-bit programs."""
-    import platform
-
-    native = next((found for path in _HEADERS if (found := _read_numbers(path.format(platform.machine())))), {})
-    names = dict(enumerate(_NEW, 451)) | native
-    return names | {number + COMPAT: name for number, name in _read_numbers(_COMPAT_HEADER).items()}
-
-
-def _read_numbers(path: str) -> dict[int, str]:
-    try:
-        text = Path(path).read_text()
-    except OSError:
-        return {}
-    return {int(number): name for name, number in _NUMBER.findall(text)}

@@ -5,7 +5,6 @@ Names and numbers are those of the man pages; they are the same on every archite
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import signal
@@ -23,9 +22,9 @@ def _numbered(names: str, first: int = 0) -> Named:
     return Named({number: name for number, name in enumerate(names.split(), first) if name != "-"})
 
 
-def _found(module: object, prefix: str, besides: str = "") -> dict[int, str]:
+def _found(module: object, prefix: str) -> dict[int, str]:
     """The constants of a module of Python's by their numbers; of two with one number, the first in the alphabet."""
-    names = sorted(name for name in dir(module) if name.startswith(prefix) and name not in besides.split())
+    names = sorted(name for name in dir(module) if name.startswith(prefix))
     found: dict[int, str] = {}
     for name in names:
         number = getattr(module, name)
@@ -106,6 +105,46 @@ _MAP = {
     "MAP_STACK": 0x20000,
     "MAP_HUGETLB": 0x40000,
     "MAP_FIXED_NOREPLACE": 0x100000,
+}
+_FCNTL = {
+    **dict(
+        enumerate(
+            "F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETLK F_SETLK F_SETLKW F_SETOWN F_GETOWN F_SETSIG "
+            "F_GETSIG".split()
+        )
+    ),
+    15: "F_SETOWN_EX",
+    16: "F_GETOWN_EX",
+    17: "F_GETOWNER_UIDS",
+    36: "F_OFD_GETLK",
+    37: "F_OFD_SETLK",
+    38: "F_OFD_SETLKW",
+    1024: "F_SETLEASE",
+    1025: "F_GETLEASE",
+    1026: "F_NOTIFY",
+    1027: "F_DUPFD_QUERY",
+    1028: "F_CREATED_QUERY",
+    1029: "F_CANCELLK",
+    1030: "F_DUPFD_CLOEXEC",
+    1031: "F_SETPIPE_SZ",
+    1032: "F_GETPIPE_SZ",
+    1033: "F_ADD_SEALS",
+    1034: "F_GET_SEALS",
+    1035: "F_GET_RW_HINT",
+    1036: "F_SET_RW_HINT",
+    1037: "F_GET_FILE_RW_HINT",
+    1038: "F_SET_FILE_RW_HINT",
+}
+"""Python's module has commands, and flags of the same numbers, under one prefix."""
+_FALLOCATE = {
+    "FALLOC_FL_KEEP_SIZE": 0x1,
+    "FALLOC_FL_PUNCH_HOLE": 0x2,
+    "FALLOC_FL_NO_HIDE_STALE": 0x4,
+    "FALLOC_FL_COLLAPSE_RANGE": 0x8,
+    "FALLOC_FL_ZERO_RANGE": 0x10,
+    "FALLOC_FL_INSERT_RANGE": 0x20,
+    "FALLOC_FL_UNSHARE_RANGE": 0x40,
+    "FALLOC_FL_WRITE_ZEROES": 0x80,
 }
 _SIGNAL = Named({int(one): one.name for one in signal.Signals} | {0: "0"})
 _FUTEX = (
@@ -254,8 +293,11 @@ SHOW: Mapping[tuple[str, str], Show] = {
     ("access", "mode"): Flags({"R_OK": 4, "W_OK": 2, "X_OK": 1}, none="F_OK"),
     ("faccessat", "mode"): Flags({"R_OK": 4, "W_OK": 2, "X_OK": 1}, none="F_OK"),
     ("faccessat2", "mode"): Flags({"R_OK": 4, "W_OK": 2, "X_OK": 1}, none="F_OK"),
+    ("fallocate", "mode"): Flags(_FALLOCATE),
+    ("mbind", "mode"): hex,
+    ("set_mempolicy", "mode"): hex,
     ("lseek", "whence"): _numbered("SEEK_SET SEEK_CUR SEEK_END SEEK_DATA SEEK_HOLE"),
-    ("fcntl", "cmd"): Named(_found(fcntl, "F_", "F_RDLCK F_WRLCK F_UNLCK F_EXLCK F_SHLCK")),
+    ("fcntl", "cmd"): Named(_FCNTL),
     ("flock", "cmd"): Flags({"LOCK_SH": 1, "LOCK_EX": 2, "LOCK_NB": 4, "LOCK_UN": 8}),
     ("futex", "op"): _futex,
     ("ptrace", "request"): _PTRACE,

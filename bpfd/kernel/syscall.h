@@ -1,13 +1,27 @@
-/* Arguments of system calls: buffers with a length of their own, and socket addresses. What can't be read is "?". */
+/* Arguments of system calls: buffers with a length of their own, and socket addresses.
+ *
+ * What is at `pointer`: `wanted` bytes; where these can't all be read, as many as the call took; else "?". Who writes from
+ * a buffer that ends too soon has written what there is. NULL: nothing. */
+static __always_inline u16 bpfd_take_bytes(char *place, u64 room, const void *pointer, s64 wanted, s64 taken) {
+  u64 bytes = wanted < 0 ? 0 : wanted;
+  bpfd_barrier(bytes);
+  if (bytes >= room)
+    bytes = room - 1;
+  if (!pointer || !bytes)
+    return 0;
+  if (!bpf_probe_read_user(place, bytes, pointer))
+    return bytes;
+  bytes = taken < 0 ? 0 : taken;
+  bpfd_barrier(bytes);
+  if (bytes && bytes < room && bytes < (u64)wanted && !bpf_probe_read_user(place, bytes, pointer))
+    return bytes;
+  place[0] = '?';
+  return 1;
+}
 #define bpfd_user_bytes(e, field, pointer, size)                                                                     \
   {                                                                                                                  \
-    s64 wanted = (size);                                                                                             \
-    u64 bytes = wanted < 0 ? 0 : wanted;                                                                             \
-    bpfd_barrier(bytes);                                                                                             \
-    if (bytes >= BPFD_LENGTH_##field)                                                                                \
-      bytes = BPFD_LENGTH_##field - 1;                                                                               \
-    if (bpf_probe_read_user((e)->field, bytes, (void *)(pointer)))                                                   \
-      bpfd_literal(e, field, "?") else (e)->bpfd_length[BPFD_NUMBER_##field] = bytes;                                \
+    (e)->bpfd_length[BPFD_NUMBER_##field] =                                                                          \
+        bpfd_take_bytes((e)->field, BPFD_LENGTH_##field, (void *)(pointer), size, (e)->return_value);                \
   }
 
 static __always_inline s64 bpfd_length_at(u64 pointer) {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,7 +19,8 @@ from bpfd.kernel.program import Build
 from bpfd.plugin import BPFTracer, Flags, Named
 from bpfd.plugins import check_fields, is_taken, load_plugins
 from bpfd.rules.model import All
-from bpfd.tracers import syscall, tracepoint
+from bpfd.tracers import syscall, syscall_numbers, tracepoint
+from bpfd.tracers.syscall_names import ALIASES, SHOW
 from tests.daemon.running import RunningDaemon
 from tests.tracers.tracing import by, python, tracing
 
@@ -151,6 +155,74 @@ def test_a_connection_without_an_internet_address_has_none(build: Build) -> None
     assert event.data["uservaddr"] == "/no-such-socket"
 
 
+def test_an_address_that_a_call_did_not_write_is_not_told(build: Build) -> None:
+    code = """
+import ctypes, socket
+libc = ctypes.CDLL(None)
+server = socket.create_server(("127.0.0.1", 0))
+server.setblocking(False)
+left = ctypes.create_string_buffer(bytes.fromhex("020001bb0a000001") + bytes(20))  # 10.0.0.1:443, of a call before
+length = ctypes.c_int(16)
+assert libc.accept4(server.fileno(), left, ctypes.byref(length), 0) == -1
+client = socket.create_connection(server.getsockname())
+assert libc.accept4(server.fileno(), left, ctypes.byref(length), 0) >= 0
+"""
+    tracer = syscall.Syscalls.find("syscall:accept4")
+    assert tracer is not None
+    with tracing(tracer, build) as bench:
+        bench.judge_by([All()])
+        pid = python(code)
+        failed, done = (event for event, _ in bench.events() if event.pid == pid)
+    assert (failed.return_value, failed.data["upeer_sockaddr"]) == (-errno.EAGAIN, "")
+    assert not failed.data.keys() & {"address", "port"}
+    assert done.data["upeer_sockaddr"] == f"127.0.0.1:{done.data['port']}"
+
+
+def test_what_was_written_from_a_buffer_that_ends_too_soon_is_told_and_what_cannot_be_read_is_a_question_mark(
+    build: Build, tmp_path: Path
+) -> None:
+    code = f"""
+import ctypes, os
+libc = ctypes.CDLL(None)
+libc.mmap.restype, libc.munmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t]
+page = libc.mmap(None, ctypes.c_size_t(8192), 3, 0x22, -1, ctypes.c_size_t(0))
+libc.munmap(page + 4096, 4096)
+ctypes.memmove(page + 4090, b"secret", 6)
+fd = os.open({str(tmp_path / "written")!r}, os.O_CREAT | os.O_WRONLY)
+write = lambda at, count: libc.write(fd, ctypes.c_void_p(at), ctypes.c_size_t(count))
+assert (write(page + 4090, 100), write(16, 101), write(None, 102)) == (6, -1, -1)
+"""
+    tracer = syscall.Syscalls.find("syscall:write")
+    assert tracer is not None
+    with tracing(tracer, build) as bench:
+        bench.judge_by([All()])
+        pid = python(code)
+        found = {event.data["count"]: event.data["buf"] for event, _ in bench.events() if event.pid == pid}
+    assert found == {"100": "secret", "101": "?", "102": ""}
+
+
+def test_calls_have_the_numbers_of_this_machines_headers_and_all_of_this_kernels_have_one() -> None:
+    known = syscall_numbers.call_names()
+    place = Path("/usr/include/x86_64-linux-gnu/asm")
+    for header, first in (("unistd_64.h", 0), ("unistd_32.h", syscall_numbers.COMPAT)):
+        listed = re.findall(r"^#define __NR_(\w+)\s+(\d+)", (place / header).read_text(), re.MULTILINE)
+        assert len(listed) > 300
+        assert not [name for name, number in listed if known[int(number) + first] != name]
+    native = {name for number, name in known.items() if number < syscall_numbers.COMPAT}
+    kernels = {name.removeprefix("syscall:") for name in syscall.Syscalls.names()} - {"*"}
+    of_man_pages = {kernel: name for name, kernel in ALIASES.items()}
+    assert not {name for name in kernels if not {name, of_man_pages.get(name)} & native}
+
+
+def test_commands_of_fcntl_are_not_taken_for_its_flags() -> None:
+    show = SHOW["fcntl", "cmd"]
+    assert [show(number) for number in (2, 4, 8)] == ["F_SETFD", "F_SETFL", "F_SETOWN"]
+    no_commands = ("F_RDLCK", "F_WRLCK", "F_UNLCK", "F_EXLCK", "F_SHLCK", "F_GETLK64", "F_SETLK64", "F_SETLKW64")
+    commands = [name for name in dir(fcntl) if name.startswith("F_") and not name.startswith("F_SEAL_")]
+    assert len(commands) > 20
+    assert not [name for name in commands if name not in no_commands and show(getattr(fcntl, name)) != name]
+
+
 def test_all_system_calls_are_one_tracer(daemon: RunningDaemon) -> None:
     daemon.start()
     daemon.create("denied", 'tracer = "syscall:*"\ncondition = "returnValue = -13 and command = \'bpfd-denied\'"\n')
@@ -162,6 +234,10 @@ def test_all_system_calls_are_one_tracer(daemon: RunningDaemon) -> None:
     subprocess.run([sys.executable, "-I", "-c", code], check=True)
     events = daemon.wait_for(lambda event: event["rule"] == "denied", count=2)
     assert [event["data"]["syscall"] for event in events] == ["openat", "chdir"]
+    daemon.create("none", 'tracer = "syscall:*"\ncondition = "returnValue = -38 and arg0 = 0x4711"\n')
+    python("import ctypes; ctypes.CDLL(None).syscall(-1, 0x4711)")
+    (event,) = daemon.wait_for(lambda event: event["rule"] == "none")
+    assert event["data"]["syscall"] == "-1"
 
 
 def test_a_name_that_is_nearly_right_is_hinted_at(daemon: RunningDaemon) -> None:
