@@ -17,6 +17,7 @@ from bpfd.tracers.mkdir import MkdirTracer
 from bpfd.tracers.module import ModuleTracer
 from bpfd.tracers.mount import MountTracer
 from bpfd.tracers.open import OpenTracer
+from bpfd.tracers.open32 import Open32Tracer
 from bpfd.tracers.process import ProcessTracer
 from bpfd.tracers.ptrace import PtraceTracer
 from bpfd.tracers.rename import RenameTracer
@@ -48,6 +49,7 @@ def bpfd_register_tracers() -> list[type[AnyTracer] | type[TracerFamily]]:
         ModuleTracer,
         MountTracer,
         OpenTracer,
+        Open32Tracer,
         ProcessTracer,
         PtraceTracer,
         RenameTracer,

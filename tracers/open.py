@@ -61,8 +61,7 @@ class OpenTracer(BPFTracer):
     of success (IOSQE_CQE_SKIP_SUCCESS), told when they are submitted, with a `returnValue` of 0; and what else has no
     descriptor. The `command` may be that of the kernel's thread that did the work, the process is right.
 
-    It misses the calls of 32-bit programs, which the kernel's system-call tracepoints leave out
-    (arch_trace_is_compat_syscall in arch/x86/include/asm/ftrace.h).
+    It misses 32-bit calls, which the kernel's system-call tracepoints leave out: `open32` tells those.
     """
 
     name = "open"

@@ -23,6 +23,7 @@ from bpfd.tracers.dockeropenbreakout import DockerOpenBreakoutTracer
 from bpfd.tracers.exec import ExecTracer
 from bpfd.tracers.listen import ListenTracer
 from bpfd.tracers.open import OpenTracer
+from bpfd.tracers.open32 import Open32Tracer
 from bpfd.tracers.tcpaccept import TcpAcceptTracer
 from bpfd.tracers.tcpconnect import TcpConnectTracer
 from bpfd.tracers.tcpdrop import TcpDropTracer
@@ -123,6 +124,7 @@ def lines() -> int:
 
 LOADS: tuple[tuple[type[BPFTracer], Load], ...] = (
     (OpenTracer, opens),
+    (Open32Tracer, opens),  # of a 64-bit program: what every two calls of the machine pay
     (ExecTracer, execs),
     (BindTracer, binds),
     (ListenTracer, listens),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from bpfd.containers.cgroups import find_hierarchy
 from bpfd.tracers.chargen import PRINTABLE, WIDTH
 from tests.dockerd import Dockerd
-from tests.tracers import test_bpf, test_mount, test_syslog, test_tcpdrop
+from tests.tracers import test_bpf, test_mount, test_open32, test_syslog, test_tcpdrop
 from tests.tracers.network import run
 from tests.tracers.ring import SQPOLL, Ring
 from tests.tracers.terminal import PROMPT, Shell
@@ -197,6 +197,22 @@ def opens(folder: Path) -> list[Told]:
     return [Told(pid, {**where, "flags": "O_WRONLY|O_CLOEXEC|O_CREAT", "mode": "0640", **what})]
 
 
+def opens32(folder: Path) -> list[Told]:
+    for name in ("place", "source"):
+        (folder / name).mkdir()
+    (folder / "source" / "file").write_text("")
+    program = test_open32.made(folder, 32)
+    pid = python(
+        "import ctypes, os; libc = ctypes.CDLL(None)\n"
+        "libc.unshare(0x20000); libc.mount(None, b'/', None, 0x44000, None)\n"
+        "libc.mount(b'source', b'place', None, 4096, None)\n"
+        f"os.execv('{program}', ['opener'])"
+    )
+    what = {"writes": "true", "file_type": "regular", "inode": number, "device": _device, "via": "openat"}
+    where = {"filename": "./place/file", "path": f"{folder}/place/file", "origin": f"{folder}/source/file"}
+    return [Told(pid, {**where, "flags": "O_RDWR|O_CREAT|O_TRUNC", "mode": "0604", **what})]
+
+
 def _device(text: str) -> bool:
     return re.fullmatch("[0-9]+:[0-9]+", text) is not None
 
@@ -328,6 +344,7 @@ LOADS: Mapping[str, Load] = {
     "module": module,
     "mount": mount,
     "open": opens,
+    "open32": opens32,
     "process": process,
     "ptrace": ptrace,
     "rename": rename,
