@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-from tests.bench import alert_cost, container_cost, daemon_cost, kernel_cost, tracer_cost
+from tests.bench import alert_cost, container_cost, daemon_cost, kernel_cost, start_cost, tracer_cost
 from tests.bench.table import Section, Table
 
 SECTIONS: dict[str, Section] = {
@@ -17,6 +17,7 @@ SECTIONS: dict[str, Section] = {
     "daemon": daemon_cost.measure,
     "alerts": alert_cost.measure,
     "containers": container_cost.measure,
+    "start": start_cost.measure,
 }
 
 

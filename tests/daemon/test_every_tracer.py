@@ -1,0 +1,94 @@
+"""With a rule for every named tracer the daemon works; a tracer that nobody asks for is not in the kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.bench.start_cost import named
+from tests.daemon.running import RunningDaemon, until
+
+pytestmark = pytest.mark.serial
+
+NEVER = 'tracer = "{}"\n[filterEvents.command]\nis = ["nothing-so-named"]\n'
+LOAD_S = 150.0
+"""How long it may take to compile them all, where nothing is kept of them."""
+
+
+class Held(NamedTuple):
+    """What a process has of the kernel's BPF."""
+
+    programs: frozenset[int]
+    maps: frozenset[int]
+    attachments: Counter[str]
+
+
+def held(pid: int) -> Held:
+    """By the descriptors of a process: nothing else keeps what the daemon loads."""
+    programs, maps = set(), set()
+    attachments: Counter[str] = Counter()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            kind = os.readlink(descriptor)
+            said = (descriptor.parent.parent / "fdinfo" / descriptor.name).read_text()
+        except FileNotFoundError:
+            continue  # it was closed meanwhile
+        words = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+        if kind == "anon_inode:bpf-prog":
+            programs.add(int(words["prog_id"]))
+        elif kind == "anon_inode:bpf-map":
+            maps.add(int(words["map_id"]))
+        elif "perf_event" in kind or "bpf" in kind:
+            attachments[kind + words.get("tp_name", "")] += 1
+    return Held(frozenset(programs), frozenset(maps), attachments)
+
+
+def in_kernel(kind: str) -> set[int]:
+    """The numbers of all programs or maps that the kernel has."""
+    said = subprocess.run(["bpftool", "-j", kind, "show"], check=True, capture_output=True, text=True).stdout
+    return {one["id"] for one in json.loads(said)}
+
+
+def running(daemon: RunningDaemon) -> set[str]:
+    return {one["name"] for one in daemon.json("status")["tracers"] if one["state"] == "running"}
+
+
+def test_every_tracer_runs_where_a_rule_asks_for_it_and_has_nothing_in_the_kernel_where_none_does(
+    daemon: RunningDaemon,
+) -> None:
+    """Neither before its first rule comes nor after its last one is gone."""
+    daemon.write_rule("never-open", NEVER.format("open"))
+    daemon.start()
+    alone = held(daemon.pid)
+    assert alone.programs
+    assert running(daemon) == {"open"}
+    names = set(named())
+    assert len(names) >= 20
+    paths = [daemon.write_rule(f"never-{name}", NEVER.format(name)) for name in sorted(names - {"open"})]
+    until(lambda: running(daemon) == names, lambda: (running(daemon), daemon.log), LOAD_S)
+    assert not [rule for rule in daemon.json("ls") if rule["problem"]]
+    everything = held(daemon.pid)
+    assert len(everything.programs - alone.programs) > len(names)
+    for path in paths:
+        path.unlink()
+    until(lambda: running(daemon) == {"open"}, lambda: (running(daemon), daemon.log), LOAD_S)
+    assert held(daemon.pid) == alone
+    until(lambda: not (everything.programs - alone.programs) & in_kernel("prog"), lambda: "programs stay")
+    until(lambda: not (everything.maps - alone.maps) & in_kernel("map"), lambda: "maps stay")
+
+
+def test_with_a_rule_for_every_tracer_the_daemon_starts_and_answers(daemon: RunningDaemon) -> None:
+    names = set(named())
+    for name in names:
+        daemon.write_rule(f"never-{name}", NEVER.format(name))
+    daemon.launch()
+    until(lambda: "bpfd: ready" in daemon.log, lambda: daemon.log, LOAD_S)
+    assert running(daemon) == names
+    assert {rule["name"] for rule in daemon.json("ls")} == {f"never-{name}" for name in names}
+    assert not [rule for rule in daemon.json("ls") if rule["problem"]]
