@@ -31,7 +31,7 @@ ROUNDS = 15
 TURN_S = 1.0
 SETTLE_S = 0.3
 FLOOD = 'tracer = "open"\nmode = "observe"\n[filterEvents.filename]\nis = ["{name}"]\n'
-ALERTING = 'tracer = "open"\nrate = "1000/s"\n{more}\n[filterEvents.filename]\nprefix = ["{place}/"]\n'
+ALERTING = 'name = "alerts"\ntracer = "open"\nrate = "1000/s"\n{more}\n[filterEvents.filename]\nprefix = ["{place}/"]\n'
 CONFIG = """
 [actions.good]
 type = "slack"
@@ -133,11 +133,13 @@ def hanging(table: Table, load: Path) -> None:
             stack.callback(loading.wait)
             stack.callback(loading.kill)
         speeds: dict[str, list[float]] = {name: [] for name in CASES}
+        client = stack.enter_context(connect(parse_address(daemon.address)))
         for number in range(ROUNDS):
             order = list(CASES) if number % 2 else list(reversed(CASES))
             for name in order:
-                daemon.create("alerts", ALERTING.format(place=watched, more=CASES[name]), "--replace")
-                speeds[name].append(events_per_second(daemon))
+                text = ALERTING.format(place=watched, more=CASES[name])
+                client.create_rule(text, "bench", replace=True)
+                speeds[name].append(events_per_second(client))
         bad = daemon.json("status")["counters"]
     kept = {
         name: statistics.median(one / none for one, none in zip(speeds[name], speeds["none"], strict=True))
@@ -149,12 +151,12 @@ def hanging(table: Table, load: Path) -> None:
     table.row(told, f"{kept['hangs']:.1%} of that", "keeps 95 %", kept["hangs"] >= 0.95)
 
 
-def events_per_second(daemon: RunningDaemon) -> float:
+def events_per_second(client: Client) -> float:
     """How many events the daemon takes out of an endless flood."""
     time.sleep(SETTLE_S)
-    with connect(parse_address(daemon.address)) as client:
-        (before, began), _ = taken(client), time.sleep(TURN_S)
-        after, ended = taken(client)
+    before, began = taken(client)
+    time.sleep(TURN_S)
+    after, ended = taken(client)
     return (after - before) / (ended - began)
 
 
