@@ -5,7 +5,9 @@
 
 #define O_CREAT_WRONLY_TRUNC 01101
 #define O_CREAT_OR_TMPFILE (0100 | 020000000)
-#define O_WRITES (01 | 02 | 0100 | 01000) /* O_WRONLY, O_RDWR, O_CREAT, O_TRUNC */
+#define O_WRONLY 01
+#define O_CREAT 0100
+#define O_WRITES (O_WRONLY | 02 | O_CREAT | 01000) /* O_RDWR, O_TRUNC */
 #if defined(__TARGET_ARCH_arm64) || defined(__aarch64__)
 #define O_LARGEFILE 0400000 /* which the kernel adds */
 #else
@@ -22,7 +24,11 @@ enum kept { DIRECTORY, ARGUMENTS_LEFT, NAME_ALONE };
 
 static __always_inline void keep_flags(struct bpfd_event *e, u64 flags) {
   e->flags = flags;
-  e->writes = flags & O_WRITES && !(flags & O_PATH);
+  if (flags & O_PATH)
+    return;
+  e->reads = !(flags & O_WRONLY);
+  e->writes = flags & O_WRITES ? 1 : 0;
+  e->creates = flags & O_CREAT ? 1 : 0;
 }
 
 static __always_inline void tell_opened(struct bpfd_event *e, int descriptor) {

@@ -92,11 +92,19 @@ class OpenTracer(BPFTracer):
             example="/var/lib/data/shadow",
         ),
         Field("flags", "how it was opened", type="u64", show=flags_text, example="O_RDONLY|O_CLOEXEC"),
+        Field("reads", "the flags let it read: neither O_WRONLY nor O_PATH", type="bool", example="true"),
         Field(
             "writes",
             "the flags let it write: O_WRONLY, O_RDWR, O_CREAT or O_TRUNC, and not O_PATH",
             type="bool",
             example="false",
+        ),
+        Field(
+            "creates",
+            "the flags let it make the file: O_CREAT, and not O_PATH",
+            type="bool",
+            optional=True,
+            example="true",
         ),
         Field(
             "file_type",
@@ -107,7 +115,7 @@ class OpenTracer(BPFTracer):
             optional=True,
             example="regular",
         ),
-        Field("inode", "on success the file's number", type="u64", late=True, optional=True, example="131093"),
+        Field("inode", "on success the file's number", type="u64", late=True, optional=True, example="13109342"),
         Field(
             "device",
             "on success the device of its file system",

@@ -117,25 +117,27 @@ def test_each_of_the_calls_is_told_with_its_flags_and_mode(
 
 
 @pytest.mark.parametrize(
-    ("flags", "writes"),
+    ("flags", "allowed"),
     [
-        (os.O_RDONLY, "false"),
-        (os.O_RDONLY | os.O_APPEND | os.O_CLOEXEC, "false"),
-        (os.O_WRONLY, "true"),
-        (os.O_RDWR, "true"),
-        (os.O_RDONLY | os.O_CREAT, "true"),
-        (os.O_RDONLY | os.O_TRUNC, "true"),
-        (os.O_PATH, "false"),
-        (os.O_PATH | os.O_RDWR | os.O_TRUNC, "false"),  # open(2): with O_PATH they are ignored
+        (os.O_RDONLY, "reads"),
+        (os.O_RDONLY | os.O_APPEND | os.O_CLOEXEC, "reads"),
+        (os.O_WRONLY, "writes"),
+        (os.O_RDWR, "reads writes"),
+        (os.O_ACCMODE, "writes"),  # open(2): it asks for both permissions, and gives neither
+        (os.O_RDONLY | os.O_CREAT, "reads writes creates"),
+        (os.O_WRONLY | os.O_CREAT, "writes creates"),
+        (os.O_RDONLY | os.O_TRUNC, "reads writes"),
+        (os.O_PATH, ""),
+        (os.O_PATH | os.O_RDWR | os.O_CREAT | os.O_TRUNC, ""),  # open(2): with O_PATH they are ignored
     ],
 )
-def test_what_lets_the_file_be_written_is_said_and_judged_by_the_kernel(
-    opens: Bench, folder: Path, flags: int, writes: str
+def test_what_the_flags_let_the_file_be_is_said_and_judged_by_the_kernel(
+    opens: Bench, folder: Path, flags: int, allowed: str
 ) -> None:
     (folder / "file").write_text("")
     asked = how(flags, 0)
 
-    def told(name: bytes) -> list[str]:
+    def told(name: bytes, field: str) -> list[str]:
         made = [
             libc.syscall(SYS_OPEN, name, flags, 0),
             libc.openat(AT_FDCWD, name, flags, 0),
@@ -145,14 +147,16 @@ def test_what_lets_the_file_be_written_is_said_and_judged_by_the_kernel(
         for descriptor in made:
             if descriptor >= 0:
                 os.close(descriptor)
-        return [event.data["writes"] for event, _ in opens.events() if of(name)(event)]
+        return [event.data.get(field, "false") for event, _ in opens.events() if of(name)(event)]
 
-    rule = model.Test("writes", "is", (writes,))
-    for name in (b"file", b"nothing/at-all"):
-        assert not opens.judge_by([rule]).inexact
-        assert told(name) == [writes] * (2 if flags & os.O_PATH else 3)
-        opens.judge_by([Not(rule)])
-        assert told(name) == []
+    for field in ("reads", "writes", "creates"):
+        right = "true" if field in allowed.split() else "false"
+        rule = model.Test(field, "is", (right,))
+        for name in (b"file", b"nothing/at-all"):
+            assert not opens.judge_by([rule]).inexact
+            assert told(name, field) == [right] * (2 if flags & os.O_PATH else 3)
+            opens.judge_by([Not(rule)])
+            assert told(name, field) == []
 
 
 def test_what_the_opened_file_is_is_said_and_judged_by_the_kernel(opens: Bench, folder: Path) -> None:

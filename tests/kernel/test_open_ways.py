@@ -150,6 +150,7 @@ def test_an_open_by_io_uring_is_told_with_the_file_really_opened(opens: Bench, r
         "filename": "./harmless",
         "path": f"{folder}/secret",
         "flags": "O_RDWR|O_CLOEXEC",
+        "reads": "true",
         "writes": "true",
         "file_type": "regular",
         "inode": str(status.st_ino),

@@ -190,11 +190,12 @@ def opens(folder: Path) -> list[Told]:
         "import ctypes, os; libc = ctypes.CDLL(None)\n"
         "libc.unshare(0x20000); libc.mount(None, b'/', None, 0x44000, None)\n"
         "libc.mount(b'source', b'place', None, 4096, None)\n"
-        "os.open('place/file', os.O_WRONLY | os.O_CREAT, 0o640)"
+        "os.open('place/file', os.O_RDWR | os.O_CREAT, 0o640)"
     )
-    what = {"writes": "true", "file_type": "regular", "inode": number, "device": _device, "via": "openat"}
+    what = {"file_type": "regular", "inode": number, "device": _device, "via": "openat"}
+    what |= dict.fromkeys(("reads", "writes", "creates"), "true")
     where = {"filename": "place/file", "path": f"{folder}/place/file", "origin": f"{folder}/source/file"}
-    return [Told(pid, {**where, "flags": "O_WRONLY|O_CLOEXEC|O_CREAT", "mode": "0640", **what})]
+    return [Told(pid, {**where, "flags": "O_RDWR|O_CLOEXEC|O_CREAT", "mode": "0640", **what})]
 
 
 def opens32(folder: Path) -> list[Told]:
@@ -208,7 +209,8 @@ def opens32(folder: Path) -> list[Told]:
         "libc.mount(b'source', b'place', None, 4096, None)\n"
         f"os.execv('{program}', ['opener'])"
     )
-    what = {"writes": "true", "file_type": "regular", "inode": number, "device": _device, "via": "openat"}
+    what = {"file_type": "regular", "inode": number, "device": _device, "via": "openat"}
+    what |= dict.fromkeys(("reads", "writes", "creates"), "true")
     where = {"filename": "./place/file", "path": f"{folder}/place/file", "origin": f"{folder}/source/file"}
     return [Told(pid, {**where, "flags": "O_RDWR|O_CREAT|O_TRUNC", "mode": "0604", **what})]
 
