@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 from bpfd.plugin import Field
@@ -40,6 +42,8 @@ class TextPlan:
     """What they find counts together."""
     free: int
     """Bits of products that do not ask."""
+    asks: int
+    """Bits that it may keep out. Where the text is too long to be walked, none of them is certain."""
 
 
 class _Asked(NamedTuple):
@@ -136,7 +140,7 @@ class _Walk:
                 self.unfit.update(dict.fromkeys(error.what, error.why))
                 continue
             self._note(asked)
-            return TextPlan(made, free | not_judged)
+            return TextPlan(made, free | not_judged, reduce(or_, (clause.bit for clause in asked), 0))
 
     def _asked(self) -> tuple[list[_Asked], int]:
         """The clauses of this walk, and the bits of products that have none."""

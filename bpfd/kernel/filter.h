@@ -107,6 +107,7 @@ struct bpfd_head {
   struct bpfd_text_plan text[BPFD_TEXTS];
   struct bpfd_number_plan number[BPFD_NUMBERS];
   u8 classes[BPFD_TEXTS][256];
+  u64 asks[BPFD_TEXTS]; /* bits of rules that look at the text */
 };
 struct bpfd_page {
   union {
@@ -120,6 +121,7 @@ _Static_assert(__builtin_offsetof(struct bpfd_head, order) == 304, "image.py");
 _Static_assert(__builtin_offsetof(struct bpfd_head, text) == 432, "image.py");
 _Static_assert(__builtin_offsetof(struct bpfd_head, number) == 688, "image.py");
 _Static_assert(__builtin_offsetof(struct bpfd_head, classes) == 1456, "image.py");
+_Static_assert(__builtin_offsetof(struct bpfd_head, asks) == 5552, "image.py");
 _Static_assert(sizeof(struct bpfd_head) <= 8192, "image.py");
 
 struct bpfd_page_room BPFD_ROOM_FOR(struct bpfd_page);
@@ -209,7 +211,7 @@ static __always_inline struct bpfd_event *bpfd_begin_of(struct task_struct *task
   }
   e->return_value = 0;
   e->bpfd_step = e->bpfd_more = e->bpfd_is_late = 0;
-  e->bpfd_exact = 1;
+  e->bpfd_exact = ~0ULL;
   view->image = bpfd_rules.lookup(&zero);
   view->first = view->image ? bpfd_page(view->image, 0) : 0;
   if (view->first) {
@@ -343,7 +345,7 @@ static __always_inline bool bpfd_judge_text(struct bpfd_event *e, void *image, s
 found:
   if (!e->bpfd_more) {
     if (e->bpfd_undecided)
-      e->bpfd_exact = 0;
+      e->bpfd_exact &= ~head->asks[plan];
     else
       e->bpfd_candidates &= (head->text[plan].free | e->bpfd_wanted) & ~e->bpfd_refused;
   }
@@ -535,13 +537,14 @@ static __always_inline bool bpfd_is_protected(struct task_struct *task, u64 cgro
  * is delivered before the process is back from its system call. */
 static __always_inline u16 bpfd_send(struct bpfd_event *e, struct bpfd_head *head) {
   u16 signal = 0;
-  if (!e->bpfd_exact || head->generation != e->bpfd_generation || BPFD_OF_OTHER(e))
+  u64 sure = e->bpfd_candidates & e->bpfd_exact;
+  if (!sure || head->generation != e->bpfd_generation || BPFD_OF_OTHER(e))
     return 0; /* a signal would reach the current process */
-  if (e->bpfd_candidates & head->interrupt)
+  if (sure & head->interrupt)
     signal = 2;
-  if (e->bpfd_candidates & head->stop)
+  if (sure & head->stop)
     signal = 19;
-  if (e->bpfd_candidates & head->kill)
+  if (sure & head->kill)
     signal = 9;
   if (!signal || bpfd_is_protected(bpf_get_current_task_btf(), e->bpfd_cgroup_id) || bpf_send_signal(signal))
     return 0;

@@ -23,7 +23,7 @@ PAGE_BYTES = 65536
 PAGE_WORDS = PAGE_BYTES // 4
 SCOPES = 32
 MOST_MASKS = 2048
-ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, ROWS_AT = 304, 432, 688, 1456, 8192
+ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, ASKS_AT, ROWS_AT = 304, 432, 688, 1456, 5552, 8192
 EMIT, NUMBERS, TEXT, LATE = range(4)
 """The steps, as BPFD_STEP_ in filter.h."""
 SMALL_TABLE = 1 << 18
@@ -96,6 +96,7 @@ def _lay_rows(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, ima
         base = -(-image.end // aligned) * aligned // 4
         image.add(_rows(automaton, base, masks.add(automaton.masks)), aligned)
         _TEXT.pack_into(head, TEXT_AT + number * _TEXT.size, walk.free, base + automaton.start, base)
+        struct.pack_into("=Q", head, ASKS_AT + number * 8, walk.asks)
         head[CLASSES_AT + number * 256 : CLASSES_AT + number * 256 + 256] = automaton.classes
 
 

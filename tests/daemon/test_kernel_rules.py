@@ -81,6 +81,26 @@ def test_a_thousand_processes_that_open_a_forbidden_file_print_no_byte_of_it(
     assert subprocess.run(["cat", str(beside)], capture_output=True).stdout == b"free\n"
 
 
+def test_a_name_too_long_for_another_rule_is_no_way_round(daemon: RunningDaemon, forbidden: Path) -> None:
+    """The kernel leaves the other rule to Python, and it alone."""
+    daemon.write_rule("guard", kill_rule(forbidden))
+    daemon.write_rule("names", 'tracer = "open"\n[filterEvents.filename]\nsuffix = ["/forbidden"]\n')
+    daemon.start()
+    result = subprocess.run(["cat", "/" * 600 + str(forbidden)], capture_output=True)
+    assert (result.returncode, result.stdout) == (-9, b"")
+    daemon.wait_for(lambda event: event["rule"] == "names" and event["data"]["kernelAction"] == "kill")
+
+
+def test_a_rule_that_looks_at_a_text_too_long_for_the_kernel_is_left_to_python(
+    daemon: RunningDaemon, forbidden: Path
+) -> None:
+    spared = '[excludeEvents.filename]\nprefix = ["//"]\n'
+    daemon.write_rule("guard", kill_rule(forbidden) + spared)
+    daemon.start()
+    assert subprocess.run(["cat", "/" * 600 + str(forbidden)], capture_output=True).stdout == b"secret\n"
+    assert subprocess.run(["cat", str(forbidden)], capture_output=True).returncode == -9
+
+
 @pytest.mark.parametrize(
     ("clause", "reason"),
     [
