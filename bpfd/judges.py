@@ -61,10 +61,9 @@ class Follower:
     sequence: window.Sequence
     keys: Callable[[Event], Sequence[Hashable]]
 
-    def feed(self, rule: str, events: list[Event]) -> list[Event]:
-        """The events that completed the sequence, as events of this rule."""
-        sequence, keys, name = self.sequence, self.keys, self.judge.rule
-        return [event._replace(rule=name) for event in events if sequence.feed(rule, keys(event), event.time)]
+    def completes(self, rule: str, event: Event) -> bool:
+        """Whether the sequence fires as `rule` matches `event`."""
+        return self.sequence.feed(rule, self.keys(event), event.time)
 
 
 class JudgeSet:
@@ -103,8 +102,15 @@ def with_newest(sets: Sets, generation: int, newest: JudgeSet) -> Sets:
     return {**kept, generation: newest, 0: newest}
 
 
-def hand_over(judges: Iterable[Judge], publish: Deliver) -> None:
-    """Give what was judged to those who asked for it. Once a batch: waking a thread costs more than an event."""
+Step = tuple[Event, Judge]
+"""A match of a rule that sequences follow."""
+
+
+def hand_over(judges: Iterable[Judge], publish: Deliver) -> list[Step]:
+    """Give what was judged to those who asked for it, and return what `follow` is to be told. Once a batch: waking a
+    thread costs more than an event.
+    """
+    steps: list[Step] = []
     for judge in judges:
         if not judge.batch:
             continue
@@ -112,15 +118,31 @@ def hand_over(judges: Iterable[Judge], publish: Deliver) -> None:
         if not events:
             continue
         judge.deliver(events)
-        if not judge.is_rule:
-            continue
-        publish(events)
-        for follower in judge.followers:
-            completed = follower.feed(judge.rule, events)
-            if completed:
-                follower.judge.matched += len(completed)
-                follower.judge.deliver(completed)
-                publish(completed)
+        if judge.is_rule:
+            publish(events)
+            if judge.followers:
+                steps += [(event, judge) for event in events]
+    return steps
+
+
+def follow(steps: list[Step], publish: Deliver) -> None:
+    """Tell sequences of the matches of their rules, in the order in which these happened, whichever rule was asked
+    first. A sequence that fires is a step of those that follow it.
+    """
+    while steps:
+        steps.sort(key=lambda step: step[0].time)
+        completed: dict[Judge, list[Event]] = {}
+        for event, judge in steps:
+            for follower in judge.followers:
+                if follower.completes(judge.rule, event):
+                    completed.setdefault(follower.judge, []).append(event._replace(rule=follower.judge.rule))
+        steps = []
+        for judge, events in completed.items():
+            judge.matched += len(events)
+            judge.deliver(events)
+            publish(events)
+            if judge.followers:
+                steps += [(event, judge) for event in events]
 
 
 def keys_of(by: model.Kin) -> Callable[[Event], Sequence[Hashable]]:

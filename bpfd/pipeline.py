@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bpfd.event import Event
-from bpfd.judges import Judge, JudgeSet, Sets, hand_over, with_newest
+from bpfd.judges import Judge, JudgeSet, Sets, Step, follow, hand_over, with_newest
 from bpfd.kernel.record import Decoder
 
 log = logging.getLogger("bpfd.pipeline")
@@ -26,6 +26,8 @@ BATCH = 256
 """Records that are taken from one ring before the next has its turn. At 4 µs a record a turn takes 1 ms."""
 RECORD_HEAD = 8
 """Bytes before each record in a ring."""
+HELD_S = 0.005
+"""How long a match for a sequence is held at most."""
 IDLE_S = 1.0
 """How often the clocks are compared when nothing happens."""
 
@@ -85,6 +87,9 @@ class Pipeline:
         self._sources: dict[int, Source] = {}
         self._queue: deque[Event] = deque()
         self._queue_limit = event_queue
+        self._steps: list[Step] = []
+        self._held: list[Step] = []
+        """Matches for sequences, of the turn before."""
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
         self._epoll.register(self._wake_fd, select.EPOLLIN)
@@ -173,15 +178,17 @@ class Pipeline:
                     judges = sets.get(generation, sets[0]).among(bits)
                     asked.update(judges)
                 _ask(judges, event)
-            hand_over(asked, self._publish)
+            self._steps += hand_over(asked, self._publish)
 
         return take
 
     def _run(self) -> None:
         while not self._stopping:
             try:
-                ready = self._epoll.poll(IDLE_S)
+                before = self._clock.now()
+                ready = self._epoll.poll(HELD_S if self._held else IDLE_S)
                 self._turn({fd for fd, _ in ready})
+                self._follow(before)
             except Exception:
                 log.exception("the event thread met an error and goes on")
                 time.sleep(0.01)
@@ -200,6 +207,19 @@ class Pipeline:
                 if records:
                     source.take(records)
 
+    def _follow(self, before: int) -> None:
+        """Tell sequences of the matches of events before that time. Later ones are held for one turn: an event of
+        another tracer that came first may lie in a ring that was read first.
+        """
+        ready, self._held = self._held, [step for step in self._steps if step[0].time >= before]
+        ready += [step for step in self._steps if step[0].time < before]
+        self._steps = []
+        follow(ready, self._publish)
+
+    def _follow_all(self) -> None:
+        steps, self._held, self._steps = self._held + self._steps, [], []
+        follow(steps, self._publish)
+
     def _in_order(self) -> list[Source]:
         return sorted(self._sources.values(), key=lambda source: not source.first)
 
@@ -217,6 +237,7 @@ class Pipeline:
         for source in self._in_order():
             self._drain(source)
         self._take_queue()
+        self._follow_all()
 
     def _take_queue(self) -> None:
         sets = self._sets
@@ -230,7 +251,7 @@ class Pipeline:
                 judges = sets[event.tracer][0].all
                 asked.update(judges)
                 _ask(judges, event)
-        hand_over(asked, self._publish)
+        self._steps += hand_over(asked, self._publish)
 
     def _on_thread(self, call: Callable[[], None]) -> None:
         """Run `call` between two turns of the event thread, and return when it has run."""

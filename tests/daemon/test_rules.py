@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -107,6 +108,26 @@ def test_every_rule_that_matches_fires(shared: RunningDaemon, tmp_path: Path) ->
     touch(tmp_path / "both")
     events = shared.wait_for(opened(tmp_path / "both"), 2)
     assert {event["rule"] for event in events} == {"both-one", "both-two"}
+
+
+def test_a_sequence_fires_each_time_its_rules_matched_in_order_however_close(
+    shared: RunningDaemon, tmp_path: Path
+) -> None:
+    """One ring's batch has many pairs, and a pair may lie in the rings of two tracers."""
+    for name in ("first", "second"):
+        shared.create(name, open_rule(f"{tmp_path}/{name}"))
+    shared.create("pair", 'sequence = ["first", "second"]\nwithin = "10s"\n')
+    for _ in range(50):
+        touch(tmp_path / "first")
+        touch(tmp_path / "second")
+    until(lambda: shared.rule("pair")["matched"] == 50, lambda: shared.json("ls"))
+    shared.create("program", f'tracer = "exec"\n[filterEvents.filename]\nis = ["{tmp_path}/cat"]\n')
+    shared.create("reads", 'sequence = ["program", "first"]\nwithin = "10s"\n')
+    shutil.copy(shutil.which("cat") or "", tmp_path / "cat")
+    for _ in range(20):
+        subprocess.run([tmp_path / "cat", tmp_path / "first"], check=True)
+    until(lambda: shared.rule("reads")["matched"] == 20, lambda: shared.json("ls"))
+    shared.bpfd("rm", "reads", "pair", "program", "first", "second")
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
