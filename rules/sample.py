@@ -16,8 +16,10 @@ from bpfd.rules.nearest import hint, quoted
 _CONTAINER = {"containerID": "id", "containerRuntime": "runtime", "containerName": "name", "containerImage": "image"}
 _OTHER_NAMES = {"tgid": "pid", "returnValue": "return_value", "containerInit": "container_init", "nsPid": "ns_pid"}
 _NESTED = ("data", "container")
-_IGNORED = ("rule", "tracer", "severity", "tags", "output", "start")
+_IGNORED = ("rule", "tracer", "severity", "tags", "output", "start", "missed")
 """Keys of an event's JSON that no rule looks at."""
+_IGNORED_DATA = ("kernelAction",)
+"""The same of its data: what the kernel did, once a rule had matched."""
 
 
 def event(table: Mapping[str, object], context: Context, path: KeyPath) -> Event:
@@ -44,6 +46,8 @@ def event(table: Mapping[str, object], context: Context, path: KeyPath) -> Event
         else:
             data[key] = _text(value, where, context)
     for key, value in _table(table, "data", context, path).items():
+        if key in _IGNORED_DATA:
+            continue
         if context.fields is not None and (key not in known or fields.getter(key) is not None):
             mine = [name for name in known if fields.getter(name) is None]
             what = f'tracer "{context.tracer}" has no field {quoted(key)}; {hint(key, mine, "fields")}'

@@ -124,6 +124,14 @@ def test_why_shows_each_clause_of_each_rule(rules: Path, tmp_path: Path, capsys:
     ]
 
 
+def test_why_takes_what_trace_prints_of_near_misses_and_of_what_the_kernel_did(
+    rules: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = {**EVENT, "missed": "a clause", "data": {"path": "/etc/x", "kernelAction": "kill"}}
+    assert main(["why", event(tmp_path, printed), "--rules-dir", str(rules)]) == 0
+    assert "etc: match" in capsys.readouterr().out
+
+
 def test_why_takes_the_name_or_the_file_of_one_rule(
     rules: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
