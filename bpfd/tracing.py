@@ -13,7 +13,7 @@ from typing import Protocol
 from bpfd.counters import Counters
 from bpfd.errors import BpfdError, GivenUpError, LoadError
 from bpfd.event import HOST, Container, Event
-from bpfd.kernel import headers, probes, program
+from bpfd.kernel import headers, image, probes, program
 from bpfd.kernel.image import scope_number
 from bpfd.kernel.program import Build, Program, Spec
 from bpfd.kernel.record import Lookup, make_decoder
@@ -188,6 +188,8 @@ class Tracing:
         ring_bytes = self._ring_bytes or tracer.ring_bytes
         spec = Spec(tracer.name, tracer.program, tracer.fields, tracer.probes, ring_bytes)
         loaded = program.load(spec, self._build)
+        # Others may compile for seconds yet, and no rule is in force before they are done.
+        loaded.judge_by(image.nothing())
         for cgroup, runtime in self._known_cgroups().items():
             loaded.set_scope(cgroup, scope_number(runtime))
         self._tell_spared(tracer.name, loaded)

@@ -33,6 +33,8 @@ _TEXT = struct.Struct("=QII")
 _NUMBER = struct.Struct("=QIIII")
 _MASK = struct.Struct("=QQQ")
 _BOUND = struct.Struct("=QQ")
+_NO_RULES_YET = 0xFFFFFFFF
+"""A generation that no plan has."""
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 """A buffer of single bytes."""
@@ -65,6 +67,11 @@ class Image:
     def add_page(self, page: bytes) -> int:
         """Put `page` into a page of its own: which."""
         return self.add(page, PAGE_BYTES) // PAGE_BYTES
+
+
+def nothing() -> Image:
+    """What passes no event at all: for a program whose rules are still to come."""
+    return Image([(8, struct.pack("=I", _NO_RULES_YET))])
 
 
 def lay_out(plan: Plan, tracer_fields: tuple[Field, ...], generation: int, signals: Mapping[str, int] = {}) -> Image:

@@ -19,11 +19,13 @@ import pytest
 
 from bpfd.counters import Counters
 from bpfd.errors import LoadError
+from bpfd.event import HOST
 from bpfd.kernel import child, loader, program
 from bpfd.kernel.maps import possible_cpus
 from bpfd.kernel.program import Build, Spec
 from bpfd.pipeline import Clock, Pipeline
 from bpfd.plugin import BPFTracer
+from bpfd.tracers.open import OpenTracer
 from bpfd.tracing import Tracing
 
 START = '#include "filter.h"\n'
@@ -193,6 +195,24 @@ def test_a_tracer_that_does_not_load_takes_no_other_down(tmp_path: Path, build: 
     finally:
         tracing.close()
         pipeline.stop()
+
+
+def test_before_its_rules_are_in_force_a_tracer_passes_nothing(tmp_path: Path, build: Build) -> None:
+    """Other tracers may compile for long; what it passed would fill its ring meanwhile."""
+    clock = Clock()
+    pipeline = Pipeline(lambda events: None, clock, 10)
+    tracing = Tracing({"open": OpenTracer}, pipeline, clock, Counters(), "host")
+    tracing.prepare(build, lambda cgroup: HOST, lambda name: HOST, dict)
+    try:
+        tracing.want(["open"])
+        loaded = tracing.running["open"].program
+        assert loaded is not None
+        seen, passed = loaded.seen, loaded.passed
+        subprocess.run(["sh", "-c", "for n in $(seq 100); do : > file; done"], cwd=tmp_path, check=True)
+        assert loaded.seen >= seen + 100
+        assert loaded.passed == passed
+    finally:
+        tracing.close()
 
 
 def child_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None:
