@@ -38,7 +38,9 @@ class IouringTracer(BPFTracer):
     descriptor the path of its file. A program that does much through io_uring makes two events for each operation:
     name in a rule the `action` and `operation` that matter. It misses the addresses of connections, the names of
     extended attributes and files by the ring's own table (IOSQE_FIXED_FILE). Requests that the kernel refuses before
-    they are prepared are not submitted: they are complete at once. Linux 6.4 or later.
+    they are prepared are not submitted: they are complete at once. What the kernel's own threads do for a process
+    (IORING_SETUP_SQPOLL, workers) has the process's `pid`, and their names as `command`: iou-sqp-PID, iou-wrk-PID.
+    Linux 6.4 or later.
     """
 
     name = "iouring"

@@ -52,7 +52,9 @@ static __always_inline int deleted(void *args, long result) {
 #ifdef BPFD_HAS_sys_exit_finit_module
 TRACEPOINT_PROBE(syscalls, sys_exit_init_module) { return initialised(args, args->ret); }
 TRACEPOINT_PROBE(syscalls, sys_exit_finit_module) { return initialised_from_file(args, args->ret); }
+#ifdef BPFD_HAS_sys_exit_delete_module
 TRACEPOINT_PROBE(syscalls, sys_exit_delete_module) { return deleted(args, args->ret); }
+#endif
 
 TRACEPOINT_PROBE(module, module_load) {
   struct bpfd_event *e = bpfd_begin();

@@ -68,8 +68,10 @@ class MountTracer(BPFTracer):
     The calls are mount, umount2, fsmount, move_mount, open_tree, mount_setattr and pivot_root. By the newer ones a
     mount is made in steps: fsmount makes it and move_mount puts it at its place, where source and fstype are those of
     the mount that its descriptor leads to. Paths are made absolute, in the view of the process's mount namespace; a
-    link in them is not followed. It misses what is only configured (fsopen, fsconfig), and 32-bit programs, whose calls
-    the kernel's system-call tracepoints leave out (arch_trace_is_compat_syscall in arch/x86/include/asm/ftrace.h).
+    link in them is not followed. It misses what is only configured (fsopen, fsconfig), a tree that is taken with other
+    attributes by one call (open_tree_attr, Linux 6.15; move_mount tells where it goes), and 32-bit programs, whose
+    calls the kernel's system-call tracepoints leave out (arch_trace_is_compat_syscall in
+    arch/x86/include/asm/ftrace.h).
     """
 
     name = "mount"

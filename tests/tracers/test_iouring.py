@@ -162,6 +162,7 @@ def test_a_request_that_the_kernel_polls_for_is_told_as_the_programs(rings: Benc
         os.close(ring.do(OPENAT, AT_FDCWD, b"file"))
     event = submitted(rings)
     assert (event.data["polled"], event.data["path"]) == ("true", f"{folder}/file")
+    assert event.command.startswith("iou-sqp-")
     assert event.tid != os.getpid()
 
 
