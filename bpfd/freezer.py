@@ -11,13 +11,13 @@ import signal
 import time
 from pathlib import Path
 
+from bpfd.containers.runtimes import container_of, unclaimed_id
 from bpfd.errors import ActionError, TargetGoneError
 from bpfd.process import open_pidfd, refuse_own, send
 
 _DEEPEST = 8
 _MOST = 100_000
 _FROZEN_S = 5.0
-_SHORTEST_ID = 12
 
 
 def cgroups_of(container_id: str) -> list[Path]:
@@ -25,7 +25,7 @@ def cgroups_of(container_id: str) -> list[Path]:
 
     Raises `TargetGoneError` if there is none.
     """
-    if len(container_id) < _SHORTEST_ID or not container_id.isascii() or "/" in container_id:
+    if not container_id or not container_id.isascii() or "/" in container_id:
         raise ActionError(f"container {container_id!r}: no id to find a cgroup by")
     for root, control in _roots():
         found = _find(root, container_id)
@@ -112,19 +112,29 @@ def _roots() -> list[tuple[Path, str]]:
 
 
 def _find(root: Path, container_id: str) -> list[Path]:
-    """Directories whose name holds the id and no parent's does."""
+    """The container's directories that lie in no other of its own.
+
+    Told as an event's container is told: what merely has the id in its name is another container ("shop" is not
+    "shop-2"), or the runtime's own (libpod-conmon-ID.scope, lxc.monitor.NAME).
+    """
     found: list[Path] = []
     seen = 0
     for directory, names, _ in os.walk(root):
         path = Path(directory)
+        above = path.relative_to(root).parts
         seen += len(names)
-        matching = [name for name in names if container_id in name]
-        found += [path / name for name in matching]
-        if len(path.relative_to(root).parts) >= _DEEPEST or seen > _MOST:
+        matching = {name for name in names if _is_of("/" + "/".join((*above, name)), container_id)}
+        found += [path / name for name in sorted(matching)]
+        if len(above) >= _DEEPEST or seen > _MOST:
             names.clear()
         else:
             names[:] = [name for name in names if name not in matching]
     return found
+
+
+def _is_of(path: str, container_id: str) -> bool:
+    claimed = container_of(path)
+    return claimed[0] == container_id if claimed else unclaimed_id(path) == container_id
 
 
 def _write(path: Path, text: str) -> None:

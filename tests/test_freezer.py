@@ -8,6 +8,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,34 @@ def test_a_killed_container_is_empty_even_if_it_was_paused(box: Box, paused: boo
     ContainerKill({}).act(event_in(box.id))
     for process in box.processes:
         assert process.wait(5) == -9
+
+
+@pytest.mark.parametrize(
+    ("mine", "container_id", "runtime", "others"),
+    [
+        ("libpod-{id}.scope", "{id}", "podman", "libpod-conmon-{id}.scope"),
+        ("lxc.payload.shop-{short}", "shop-{short}", "lxc", "lxc.payload.shop-{short}-2"),
+        ("lxc.payload.{short}", "{short}", "lxc", "lxc.monitor.{short}"),
+    ],
+)
+def test_what_only_has_the_containers_id_in_its_name_is_left_alone(
+    box: Box, mine: str, container_id: str, runtime: str, others: str
+) -> None:
+    names = {"id": secrets.token_hex(32), "short": secrets.token_hex(4)}
+    parent = box.path.parent
+    paths = [parent / name.format(**names) for name in (mine, others)]
+    with ExitStack() as undo:
+        processes = []
+        for path in paths:
+            path.mkdir()
+            undo.callback(eventually, partial(_removed, path))
+            process = undo.enter_context(subprocess.Popen(["sleep", "60"]))
+            undo.callback(process.kill)
+            (path / "cgroup.procs").write_text(str(process.pid))
+            processes.append(process)
+        ContainerKill({}).act(event_in(container_id.format(**names), runtime))
+        assert processes[0].wait(5) == -9
+        assert processes[1].poll() is None
 
 
 def test_the_cgroup_of_the_daemon_is_not_killed(box: Box) -> None:
