@@ -25,6 +25,7 @@ KEEP_DEAD = 1000
 KEEP_DEAD_S = 30 * 86400.0
 _HORIZON_NS = 2 * 3600 * 10**9
 _REOPEN_S = 30.0
+_NOTE_AGAIN_S = 1.0
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -76,7 +77,8 @@ class Outbox:
         self._turns: dict[str, Turns] = {}
         self._out: dict[str, int] = {}
         """By action the highest turn that was taken to be sent: up to it, nothing is given up for another."""
-        self._settled: set[tuple[Store, int]] = set()
+        self._unnoted: dict[tuple[Store, int], str | None] = {}
+        """What the disk could not note yet: alerts that were delivered (None), or given up for a problem."""
         self._wakers: dict[str, Callable[[], None]] = {}
         self.problem = ""
         """What is wrong with the disk now; empty: nothing."""
@@ -125,10 +127,12 @@ class Outbox:
         now_ns = time.time_ns()
 
         def _due(store: Store) -> list[Letter]:
-            found = store.due(action, now_ns, now_ns + _HORIZON_NS, limit + len(self._settled))
-            return [Letter(store, stored) for stored in found if (store, stored.seq) not in self._settled][:limit]
+            found = store.due(action, now_ns, now_ns + _HORIZON_NS, limit + len(self._unnoted))
+            return [Letter(store, stored) for stored in found if (store, stored.seq) not in self._unnoted][:limit]
 
         with self._lock:
+            for store in {store for store, _ in self._unnoted}:
+                self._note(store)
             found = [letter for store in self._stores() for letter in self._try(store, _due) or ()]
             letters = sorted(found, key=lambda letter: letter.stored.turn)[:limit]
             if letters:
@@ -139,18 +143,17 @@ class Outbox:
         """In how many seconds the next alert of `action` is due; None: nothing waits."""
         with self._lock:
             times = [self._try(store, lambda s: s.next_due_ns(action)) for store in self._stores()]
+            least_s = _NOTE_AGAIN_S if self._unnoted else 0.0  # they look as if they were due
         due = [time_ns for time_ns in times if time_ns is not None]
-        return max(0.0, (min(due) - time.time_ns()) / 1e9) if due else None
+        return max(least_s, (min(due) - time.time_ns()) / 1e9) if due else None
 
     def done(self, letter: Letter) -> None:
         """The alert was delivered. Where the disk can't note it, this is remembered until it can."""
         with self._lock:
             self._told(letter)
             self._left(letter.stored.action)
-            self._settled.add((letter.store, letter.stored.seq))
-            seqs = [seq for store, seq in self._settled if store is letter.store]
-            if self._try(letter.store, lambda store: store.remove(seqs)) is not None:
-                self._settled -= {(letter.store, seq) for seq in seqs}
+            self._unnoted[letter.store, letter.stored.seq] = None
+            self._note(letter.store)
 
     def postpone(self, letter: Letter, after_s: float, problem: str) -> None:
         """The alert could not be delivered: try it again in `after_s` seconds."""
@@ -160,11 +163,13 @@ class Outbox:
             self._try(letter.store, lambda store: store.postpone(letter.stored.seq, due_ns, problem))
 
     def bury(self, letter: Letter, problem: str) -> None:
-        """The alert is given up: a dead letter, of which the newest are kept."""
+        """The alert is given up: a dead letter, of which the newest are kept. What the disk can't note is remembered
+        as of `done`."""
         with self._lock:
             self._told(letter)
             self._left(letter.stored.action)
-            self._try(letter.store, lambda store: store.bury(letter.stored.seq, problem))
+            self._unnoted[letter.store, letter.stored.seq] = problem
+            self._note(letter.store)
             self._given_up.count({letter.stored.severity: 1})
             self._trim_dead()
 
@@ -216,6 +221,25 @@ class Outbox:
 
     def _stores(self) -> list[Store]:
         return [self._memory] if self._disk is None else [self._disk, self._memory]
+
+    def _note(self, store: Store) -> None:
+        """Have `store` note what became of its alerts, as far as it can."""
+        fates = {seq: problem for (of, seq), problem in self._unnoted.items() if of is store}
+        delivered = [seq for seq, problem in fates.items() if problem is None]
+        noted: list[int] = []
+
+        def _write(store: Store) -> None:
+            if delivered:
+                store.remove(delivered)
+                noted.extend(delivered)
+            for seq, problem in fates.items():
+                if problem is not None:
+                    store.bury(seq, problem)
+                    noted.append(seq)
+
+        self._try(store, _write)
+        for seq in noted if store in self._stores() else fates:
+            del self._unnoted[store, seq]
 
     def _told(self, letter: Letter) -> None:
         self._turns.setdefault(letter.stored.action, Turns()).told(letter.stored.turn)

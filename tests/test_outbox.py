@@ -379,6 +379,30 @@ def test_what_the_disk_cannot_note_as_delivered_is_not_sent_again(
     assert [alert.event.pid for alert in receiver.got] == [1, 2, 3]
 
 
+def test_what_the_disk_cannot_note_as_given_up_is_not_sent_again(
+    outbox: Outbox, receiver: Receiver, deliver: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(seq: int, problem: str) -> int:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    assert outbox._disk is not None
+    tries: list[int] = []
+    receiver.always = lambda alert: tries.append(alert.event.pid)
+    receiver.plan = [RejectedError("wrong") for _ in range(1000)]
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox._disk, "bury", full)
+        outbox.put("a", [Alert(event(1)), Alert(event(2))])
+        deliver()
+        eventually(lambda: len(tries) >= 2)
+        outbox.put("a", [Alert(event(3))])
+        eventually(lambda: 3 in tries)
+    assert tries == [1, 2, 3]
+    outbox.put("a", [Alert(event(4))])
+    eventually(lambda: outbox.waiting() == {"a": (0, 4)})
+    assert tries == [1, 2, 3, 4]
+    assert {one.problem for one in outbox.dead()} == {"wrong"}
+
+
 def test_a_clock_that_was_set_back_does_not_keep_alerts_waiting(outbox: Outbox) -> None:
     outbox.put("a", [Alert(event())])
     outbox.postpone(outbox.take("a", 1)[0], 365 * 86400, "clock")
