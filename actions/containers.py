@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from bpfd import options
@@ -85,10 +86,10 @@ class ContainerAction(Action):
             raise ActionError(f"docker: container {name}: its answer is not that of Docker's API") from None
 
     def _judge(self, name: str, status: int, said: str) -> None:
-        if status in {304, 409} or "already paused" in said or "is not paused" in said:
-            if "is not running" in said:
-                raise TargetGoneError(f"container {name}: it has ended")
-            return  # it is as it should be
+        if status == HTTPStatus.CONFLICT and "is not running" in said:
+            raise TargetGoneError(f"container {name}: it has ended")
+        if status == HTTPStatus.NOT_MODIFIED or "already paused" in said or "is not paused" in said:
+            return  # it is as it should be; another conflict is none of that: a container that restarts is not paused
         raise ActionError(f"docker: container {name}: {said}")
 
     def docker(self) -> DockerClient:

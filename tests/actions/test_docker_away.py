@@ -96,6 +96,34 @@ def test_docker_without_the_container_says_that_it_has_gone(act: Act, http: Http
     assert isinstance(act(), TargetGoneError)
 
 
+@pytest.mark.parametrize(
+    ("said", "raised"),
+    [
+        (f"Container {ID} is restarting, wait until the container is running", ActionError),
+        (f"Container {ID} is not running", TargetGoneError),
+        (f"Container {ID} is already paused", None),
+    ],
+)
+def test_a_pause_that_docker_refuses_is_not_taken_for_done(
+    http: HttpReceiver, said: str, raised: type[ActionError] | None
+) -> None:
+    close = "Connection: close\r\nContent-Type: application/json\r\n"
+    http.plan = [VERSION, answer("200 OK", json.dumps({"Id": ID}).encode(), close)]
+    http.reply = answer("409 Conflict", json.dumps({"message": said}).encode(), close)
+    action = ContainerPause({"docker_host": http.url.replace("http", "tcp"), "timeout": 5})
+    event = Event(time.time_ns(), "t", 1, 1, 1, 0, 0, "c", 0, container=Container(ID, "docker"))
+    try:
+        if raised is None:
+            action.act(event)
+        else:
+            with pytest.raises(ActionError) as caught:
+                action.act(event)
+            assert type(caught.value) is raised
+    finally:
+        action.close()
+    assert [one.line.split()[0] for one in http.requests] == ["GET", "GET", "POST"]
+
+
 def test_another_container_than_the_one_asked_for_is_never_hit(act: Act, http: HttpReceiver) -> None:
     http.plan = [VERSION]
     http.reply = answer(
