@@ -70,14 +70,15 @@ def _high_classes(symbols: Alphabet) -> set[int]:
 def _runs_alike(dfa: Dfa, symbols: Alphabet) -> bool:
     """Whether a run of bytes beyond ASCII leads to one state however long it is and whatever characters are in it."""
     high = _high_classes(symbols)
-    for row in dfa.rows:
-        targets = {row[number] for number in high}
-        if len(targets) > 1:
-            return False
-        [target] = targets
-        if {dfa.rows[target][number] for number in high} != {target}:
-            return False
-    return True
+    return all(_run_target(dfa, state, high) is not None for state in range(len(dfa.rows)))
+
+
+def _run_target(dfa: Dfa, state: int, high: set[int]) -> int | None:
+    """Where a run of bytes beyond ASCII leads from `state` however long it is and whatever characters are in it; None:
+    that depends."""
+    targets = {dfa.rows[state][number] for number in high}
+    target = min(targets)
+    return target if targets == {target} == {dfa.rows[target][number] for number in high} else None
 
 
 def _without_sequences(dfa: Dfa, symbols: Alphabet) -> tuple[Dfa, bytes]:
@@ -111,6 +112,8 @@ class _Lift:
     leads: dict[int, Node] = field(default_factory=dict)
     strays: dict[int, int] = field(default_factory=dict)
     """For each byte beyond ASCII, the class of the character that it is by itself."""
+    runs: list[int | None] = field(default_factory=list)
+    """For each state of `dfa`, where a run of bytes beyond ASCII leads, if that is alike for all."""
 
     def lifted(self) -> tuple[Dfa, bytes]:
         self._prepare()
@@ -127,6 +130,8 @@ class _Lift:
         return minimal(Dfa(tuple(rows), at_end, self.dfa.start), self.budget), classes
 
     def _prepare(self) -> None:
+        high = _high_classes(self.symbols)
+        self.runs = [_run_target(self.dfa, state, high) for state in range(len(self.dfa.rows))]
         for byte in range(_HIGH, 256):
             self.strays[byte] = self.symbols.class_of(STRAY + byte)
         block = _Blocks(self.symbols)
@@ -166,6 +171,9 @@ class _Lift:
         row = self.dfa.rows[state]
         if byte < _HIGH:
             return row[self.symbols.class_of(byte)]
+        alike = self.runs[state]
+        if alike is not None:
+            return alike
         stray = row[self.strays[byte]]
         node = self.leads.get(byte)
         if node is None or state == FOUND_STATE:

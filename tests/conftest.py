@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.dockerd import Dockerd
+
+# A shell has what it starts in the background ignore Ctrl-C, and what tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 PATIENCE_S = float(os.environ.get("BPFD_TEST_PATIENCE_S", "20"))
