@@ -48,6 +48,7 @@ class Shown(NamedTuple):
     rules: Mapping[str, Rule]
     problems: Mapping[str, tuple[str, ...]]
     kept: Mapping[str, str]
+    bad_names: Mapping[str, str]
 
 
 class Daemon:
@@ -66,7 +67,7 @@ class Daemon:
         self._tracers = self._plugins.catalogue
         self._lock = threading.RLock()
         self._closing = ExitStack()
-        self._snapshot = Shown({}, {}, {})
+        self._snapshot = Shown({}, {}, {}, {})
         self._reactions = Reactions(settings.observe)
         self._stopping = False
         self._started_ns = time.time_ns()
@@ -183,7 +184,7 @@ class Daemon:
 
     def _show_rules(self) -> None:
         book = self._rulebook
-        self._snapshot = Shown(dict(book.rules), dict(book.problems), dict(book.kept))
+        self._snapshot = Shown(dict(book.rules), dict(book.problems), dict(book.kept), dict(book.bad_names))
 
     def _wanted(self, rules: Collection[Rule]) -> set[str]:
         """The tracers that somebody wants; with no rule and no word in the configuration, the default ones."""
@@ -259,7 +260,7 @@ class Daemon:
 
     def list_rules(self) -> list[RuleStatus]:
         shown = self._snapshot
-        names, kept = dict(self._rulebook.bad_names), {shown.kept[name] for name in shown.rules.keys() & shown.kept}
+        names, kept = shown.bad_names, {shown.kept[name] for name in shown.rules.keys() & shown.kept}
         bad = [
             RuleStatus(names.get(path) or Path(path).name.removesuffix(".toml"), "", None, path, "\n".join(lines))
             for path, lines in sorted(shown.problems.items())
