@@ -22,8 +22,11 @@ class SignalAction(Action):
     number: ClassVar[signal.Signals]
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._signal = signal_tree if options.yes(settings, "tree", False) else signal_process
+        self._tree = options.yes(settings, "tree", False)
 
     def act(self, event: Event) -> None:
         """Raises `TargetGoneError` if the process has ended and `RefusedError` if it is a protected one."""
-        self._signal(event.pid, event.start, event.time, self.number, event.inode)
+        if self._tree:
+            signal_tree(event.pid, event.start, event.time, self.number, event.inode, self.spares)
+        else:
+            signal_process(event.pid, event.start, event.time, self.number, event.inode)

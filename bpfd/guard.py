@@ -105,6 +105,7 @@ class Guard:
         noted: AbstractContextManager[None] = nullcontext()
         if action.undo_after_s and self._around is not None:
             noted = self._around(name, event, action.undo_after_s)
+        action.spares = self._protected.spares
         try:
             with noted:
                 action.act(event)

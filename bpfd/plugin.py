@@ -293,6 +293,9 @@ class Action(ABC):
     durable: ClassVar[bool] = True
     """For notifiers. True: alerts wait on disk until `send` took them, over failures and restarts. False: one try; and
     one without a `send` of its own is given every event, whatever the rule says of its alerts."""
+    spares: Callable[[int], bool] = staticmethod(lambda pid: False)
+    """For responders: whether a process, by its id, is a protected one, for those that hit more than the one that
+    acted; set before `act`."""
     settings: ClassVar[Mapping[str, str]] = {}
     """The keys of its table in the configuration, each with a line that says what it does."""
     per_rule: ClassVar[tuple[str, ...]] = ()

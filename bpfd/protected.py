@@ -39,6 +39,14 @@ class Protected:
         else:
             refuse_program(event.pid, self.programs)
 
+    def spares(self, pid: int) -> bool:
+        """Whether process `pid` runs a protected program."""
+        try:
+            refuse_program(pid, self.programs)
+        except RefusedError:
+            return True
+        return False
+
     def _refuse_container(self, container: Container) -> None:
         for name in (container.id, container.id[:12], container.name):
             if name and name in self.containers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 
 from bpfd.errors import TargetGoneError
 from bpfd.process import Stat, identified, open_pidfd, read_stat, refuse_own, send
@@ -11,10 +12,18 @@ from bpfd.process import Stat, identified, open_pidfd, read_stat, refuse_own, se
 _PASSES = 20
 
 
-def signal_tree(pid: int, start_ns: int, event_time_ns: int, number: signal.Signals, inode: int = 0) -> int:
+def signal_tree(
+    pid: int,
+    start_ns: int,
+    event_time_ns: int,
+    number: signal.Signals,
+    inode: int = 0,
+    spares: Callable[[int], bool] = lambda pid: False,
+) -> int:
     """Send signal `number` to the process that acted and to its descendants; how many got it.
 
-    Arguments, errors and thread as of `bpfd.process.signal_process`. SIGKILL and SIGSTOP stop everything first, so
+    Arguments, errors and thread as of `bpfd.process.signal_process`. A descendant for whose id `spares` is true is left
+    alone, with all that descends from it. SIGKILL and SIGSTOP stop everything first, so
     that nothing forks away meanwhile. A descendant whose parents have ended belongs to init and is not found.
     """
     with identified(pid, start_ns, event_time_ns, inode) as pidfd:
@@ -23,7 +32,7 @@ def signal_tree(pid: int, start_ns: int, event_time_ns: int, number: signal.Sign
         if stops:
             send(pidfd, pid, signal.SIGSTOP)
         for _ in range(_PASSES):
-            new = {child: tick for child, tick in _descendants(set(members)).items() if child not in members}
+            new = {child: tick for child, tick in _descendants(set(members), spares).items() if child not in members}
             members |= new
             if not new or not stops:
                 break
@@ -34,8 +43,8 @@ def signal_tree(pid: int, start_ns: int, event_time_ns: int, number: signal.Sign
     return 1 + sum(reached)
 
 
-def _descendants(roots: set[int]) -> dict[int, int]:
-    """The start ticks of all processes that descend from `roots`, by their ids."""
+def _descendants(roots: set[int], spares: Callable[[int], bool]) -> dict[int, int]:
+    """The start ticks of all processes that descend from `roots`, by their ids; without those that are spared."""
     children: dict[int, list[tuple[int, Stat]]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -48,7 +57,7 @@ def _descendants(roots: set[int]) -> dict[int, int]:
     waiting = list(roots)
     while waiting:
         for child, stat in children.get(waiting.pop(), ()):
-            if child not in found:
+            if child not in found and not spares(child):
                 found[child] = stat.start_tick
                 waiting.append(child)
     return found

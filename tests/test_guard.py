@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bpfd import guard as guard_module
+from bpfd.actions.kill import Kill
 from bpfd.alert import Alert
 from bpfd.counters import Counters
 from bpfd.errors import ActionError, RefusedError, TargetGoneError, WithheldError
@@ -22,6 +25,7 @@ from bpfd.guard import Guard, Radius
 from bpfd.ledger import Entry, Ledger
 from bpfd.limits import Limits
 from bpfd.plugin import Action
+from bpfd.process import read_stat
 from bpfd.respond import Actions
 
 
@@ -182,6 +186,32 @@ def test_a_container_runtime_is_known_by_its_program_and_not_by_its_name(make: M
             real.kill()
             fake.kill()
     assert action.seen == [fake.pid]
+
+
+def test_a_protected_program_in_a_tree_is_left_alone_with_all_below_it(make: Make, tmp_path: Path) -> None:
+    program = tmp_path / "dockerd"
+    shutil.copy("/bin/sh", program)
+    script = f"sleep 60 & echo $!; {program} -c 'echo $$; sleep 60 & echo $!; wait' & wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as shell:
+        assert shell.stdout is not None
+        try:
+            pids = [int(shell.stdout.readline()) for _ in range(3)]
+            [(below, daemon)] = [(pid, above) for pid in pids if (above := read_stat(pid).ppid) in pids]
+            [beside] = {*pids} - {daemon, below}
+            make().respond("kill", Kill({"tree": True}), event(shell.pid))
+            assert shell.wait(5) == -signal.SIGKILL
+            assert [read_stat(pid).state in {"S", "R", "D"} for pid in (daemon, below)] == [True, True]
+            eventually_gone(beside)
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
+
+
+def eventually_gone(pid: int) -> None:
+    deadline = time.monotonic() + 5
+    with suppress(TargetGoneError):
+        while not read_stat(pid).is_dead:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
 
 
 def test_a_program_of_that_name_in_a_container_is_not_protected(make: Make, tmp_path: Path) -> None:
