@@ -130,8 +130,8 @@ class _Lift:
         return minimal(Dfa(tuple(rows), at_end, self.dfa.start), self.budget), classes
 
     def _prepare(self) -> None:
-        high = _high_classes(self.symbols)
-        self.runs = [_run_target(self.dfa, state, high) for state in range(len(self.dfa.rows))]
+        beyond = _high_classes(self.symbols)
+        self.runs = [_run_target(self.dfa, state, beyond) for state in range(len(self.dfa.rows))]
         for byte in range(_HIGH, 256):
             self.strays[byte] = self.symbols.class_of(STRAY + byte)
         block = _Blocks(self.symbols)
