@@ -49,10 +49,10 @@ def held(pid: int) -> Held:
     return Held(frozenset(programs), frozenset(maps), attachments)
 
 
-def in_kernel(kind: str) -> set[int]:
-    """The numbers of all programs or maps that the kernel has."""
+def in_kernel(kind: str, among: frozenset[int]) -> dict[int, str]:
+    """Those programs or maps that the kernel has, with their names."""
     said = subprocess.run(["bpftool", "-j", kind, "show"], check=True, capture_output=True, text=True).stdout
-    return {one["id"] for one in json.loads(said)}
+    return {one["id"]: one.get("name", "") for one in json.loads(said) if one["id"] in among}
 
 
 def running(daemon: RunningDaemon) -> set[str]:
@@ -79,8 +79,9 @@ def test_every_tracer_runs_where_a_rule_asks_for_it_and_has_nothing_in_the_kerne
         path.unlink()
     until(lambda: running(daemon) == {"open"}, lambda: (running(daemon), daemon.log), LOAD_S)
     assert held(daemon.pid) == alone
-    until(lambda: not (everything.programs - alone.programs) & in_kernel("prog"), lambda: "programs stay")
-    until(lambda: not (everything.maps - alone.maps) & in_kernel("map"), lambda: "maps stay")
+    programs, maps = everything.programs - alone.programs, everything.maps - alone.maps
+    until(lambda: not in_kernel("prog", programs), lambda: in_kernel("prog", programs))
+    until(lambda: not in_kernel("map", maps), lambda: in_kernel("map", maps))
 
 
 def test_with_a_rule_for_every_tracer_the_daemon_starts_and_answers(daemon: RunningDaemon) -> None:
