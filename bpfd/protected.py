@@ -87,9 +87,20 @@ def exe_of(pid: int) -> str:
 
 
 def shares_our_files(pid: int) -> bool:
-    """True if process `pid` lives in our mount namespace or in init's: the path of its program means what it says."""
+    """True if the path of the program of process `pid` means what it says here.
+
+    So it is in our mount namespace or init's; and in one of its own, which systemd gives to many services (PrivateTmp=,
+    ProtectSystem=), if the file is the one that we find there.
+    """
     theirs = _mount_namespace(str(pid))
-    return bool(theirs) and theirs in {_mount_namespace("self"), _mount_namespace("1")}
+    return bool(theirs) and (theirs in {_mount_namespace("self"), _mount_namespace("1")} or _runs_our_file(pid))
+
+
+def _runs_our_file(pid: int) -> bool:
+    try:
+        return os.path.samefile(f"/proc/{pid}/exe", exe_of(pid))
+    except OSError:
+        return False
 
 
 def _mount_namespace(pid: str) -> int:

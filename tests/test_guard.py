@@ -214,20 +214,40 @@ def eventually_gone(pid: int) -> None:
             time.sleep(0.005)
 
 
+def apart(program: Path, setup: str = "") -> subprocess.Popen[bytes]:
+    """Run `program` in a mount namespace of its own, in which `setup` is done first."""
+    process = subprocess.Popen(["unshare", "--mount", "sh", "-ec", f'{setup}\nexec "$0" 60', program])
+    deadline = time.monotonic() + 5
+    while os.readlink(f"/proc/{process.pid}/exe") != str(program):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return process
+
+
 def test_a_program_of_that_name_in_a_container_is_not_protected(make: Make, tmp_path: Path) -> None:
     program = tmp_path / "dockerd"
-    shutil.copy("/bin/sleep", program)
     action = Responder({})
-    with subprocess.Popen(["unshare", "--mount", str(program), "60"]) as process:
+    shutil.copy("/bin/sleep", program)
+    with apart(program, f"mount -t tmpfs none {tmp_path}; cp /bin/sleep {program}") as process:
         try:
-            deadline = time.monotonic() + 5
-            while os.readlink(f"/proc/{process.pid}/exe") != str(program):
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
             make().respond("kill", action, event(process.pid))
         finally:
             process.kill()
     assert len(action.seen) == 1
+
+
+def test_a_service_that_systemd_gave_a_mount_namespace_of_its_own_is_protected(make: Make, tmp_path: Path) -> None:
+    program = tmp_path / "sshd"
+    shutil.copy("/bin/sleep", program)
+    action = Responder({})
+    with apart(program, "mount -t tmpfs none /var/tmp") as process:
+        try:
+            for name in ("sshd", str(program)):
+                with pytest.raises(RefusedError, match="sshd is protected"):
+                    make(protected=[name]).respond("kill", action, event(process.pid))
+        finally:
+            process.kill()
+    assert action.seen == []
 
 
 def test_the_container_that_the_daemon_runs_in_is_refused(make: Make) -> None:
