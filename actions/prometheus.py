@@ -156,6 +156,8 @@ class Prometheus(Action):
                 self._write()
             except OSError as error:
                 complaints.add(ActionError(f"{self._textfile}: cannot be written: {error.strerror}"))
+            except Exception as error:  # where the figures come from is others' code
+                complaints.add(error)
 
     def _write(self) -> None:
         """Put a new file in the place of the old one at once; whoever may write beside it can't lead us astray."""

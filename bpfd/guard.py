@@ -109,7 +109,7 @@ class Guard:
         try:
             with noted:
                 action.act(event)
-        except TargetGoneError:
+        except (TargetGoneError, RefusedError):
             self._radius.give_back(event.rule)
             raise
 

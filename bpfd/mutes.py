@@ -153,7 +153,7 @@ class Mutes:
             return []
         except OSError as error:
             log.error("%s: cannot be read: %s; nothing is muted", self._path, error.strerror)
-        except (orjson.JSONDecodeError, TypeError, ValueError) as error:
+        except (orjson.JSONDecodeError, TypeError, ValueError, AttributeError) as error:
             log.error("%s: is damaged: %s; nothing is muted", self._path, error)
         return []
 

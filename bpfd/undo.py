@@ -144,8 +144,8 @@ class Undoer:
 
     def _undo(self, due: _Due) -> bool:
         """Take it back; whether that is settled."""
-        action = self._find(due.action)
         try:
+            action = self._find(due.action)
             if action is None:
                 raise LookupError("the configuration has no such action any more")
             action.undo(due.event)

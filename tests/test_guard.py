@@ -155,6 +155,10 @@ def test_targets_that_had_gone_do_not_use_up_the_radius(make: Make) -> None:
     for _ in range(10):
         with pytest.raises(TargetGoneError):
             guard.respond("a", action, event())
+    action.raises = RefusedError("init is never signalled")
+    for _ in range(10):
+        with pytest.raises(RefusedError):
+            guard.respond("a", action, event())
     action.raises = None
     guard.respond("a", action, event())
 

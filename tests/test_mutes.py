@@ -85,7 +85,16 @@ def test_a_mute_needs_a_reason_and_an_end(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[1]", "[{}]", '[{"id": 1, "rule": 2, "where": {}, "until_ns": 3, "why": "", "made_ns": 4}]', "3"]
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        "[{}]",
+        '[{"id": "1", "rule": "r", "where": [], "until_ns": 3, "why": "", "made_ns": 4}]',
+        '[{"id": 1, "rule": 2, "where": {}, "until_ns": 3, "why": "", "made_ns": 4}]',
+        "3",
+    ],
 )
 def test_a_damaged_file_mutes_nothing_and_is_reported(
     tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture

@@ -113,6 +113,25 @@ def test_what_fails_is_tried_again_and_what_has_gone_is_settled(
     ]
 
 
+def test_an_action_that_cannot_be_made_for_now_is_tried_again(
+    make: Callable[[], Undoer], action: Pause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan: list[Exception] = [RuntimeError("can't start new thread")]
+
+    def find(name: str) -> Pause:
+        if plan:
+            raise plan.pop()
+        return action
+
+    monkeypatch.setattr(undo_module, "_AGAIN_S", 0.01)
+    undoer = make()
+    undoer._find = find
+    undoer.start()
+    undoer.later("pause", event(), 0)
+    eventually(lambda: undoer.waiting() == 0)
+    assert len(action.undone) == 1
+
+
 def test_what_fails_for_too_long_is_given_up(
     make: Callable[[], Undoer], ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

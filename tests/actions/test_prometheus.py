@@ -185,6 +185,30 @@ def test_node_exporters_file_is_whole_at_every_moment(make: Make, alert: Alert, 
     assert [one.name for one in tmp_path.iterdir()] == ["bpfd.prom"]
 
 
+def test_the_file_goes_on_being_written_after_the_figures_could_not_be_read(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan: list[Exception] = []
+
+    def counters() -> dict[str, int]:
+        if plan:
+            raise plan.pop()
+        return {"events": 7}
+
+    path = tmp_path / "bpfd.prom"
+    make(counters, textfile=str(path), every=1)
+    plan.append(ValueError("odd"))
+    deadline = time.monotonic() + 10
+    while plan:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    path.unlink()
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert caplog.messages == ["action prometheus: ValueError: odd"]
+
+
 def test_a_file_that_cannot_be_written_is_an_error_at_the_start(make: Make, tmp_path: Path) -> None:
     with pytest.raises(ActionError, match="textfile: cannot be written: No such file or directory"):
         make(textfile=str(tmp_path / "no" / "bpfd.prom"))
