@@ -78,7 +78,7 @@ def test_every_tracer_runs_where_a_rule_asks_for_it_and_has_nothing_in_the_kerne
     for path in paths:
         path.unlink()
     until(lambda: running(daemon) == {"open"}, lambda: (running(daemon), daemon.log), LOAD_S)
-    assert held(daemon.pid) == alone
+    until(lambda: held(daemon.pid) == alone, lambda: (held(daemon.pid), alone))
     programs, maps = everything.programs - alone.programs, everything.maps - alone.maps
     until(lambda: not in_kernel("prog", programs), lambda: in_kernel("prog", programs))
     until(lambda: not in_kernel("map", maps), lambda: in_kernel("map", maps))
