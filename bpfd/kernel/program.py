@@ -7,6 +7,7 @@ import logging
 import mmap
 import os
 import struct
+import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,10 @@ class Program:
         ring = self.maps["bpfd_ring"]
         self.ring = Ring(ring.fd, ring.max_entries)
         self._counts_map = mmap.mmap(self.maps["bpfd_counts"].fd, _whole_pages(possible_cpus() * COUNTS_BYTES))
-        self._counts = memoryview(self._counts_map).cast("Q")
+        self._counts: memoryview | list[int] = memoryview(self._counts_map).cast("Q")
+        self._skipped = 0
+        self._reading = threading.Lock()
+        """Held while what ends with the descriptors is looked at, by whichever thread: others may get their numbers."""
         self.follower: Follower | None = None
 
     def attach(self, names: tuple[str, ...]) -> None:
@@ -87,8 +91,12 @@ class Program:
             self.follower.start()
 
     def count(self, number: int) -> int:
-        """The sum over all processors of one of `struct bpfd_counts`: 0 seen, 1 passed, 2 lost, 3 to 7 the tracer's."""
-        return sum(self._counts[cpu * 8 + number] for cpu in range(possible_cpus()))
+        """The sum over all processors of one of `struct bpfd_counts`: 0 seen, 1 passed, 2 lost, 3 to 7 the tracer's.
+
+        After the end what it was then; so are the other counts.
+        """
+        with self._reading:
+            return sum(self._counts[cpu * 8 + number] for cpu in range(possible_cpus()))
 
     @property
     def seen(self) -> int:
@@ -105,7 +113,8 @@ class Program:
 
     @property
     def skipped(self) -> int:
-        return sum(int(program_info(fd).recursion_misses) for fd in self.program_fds.values())
+        with self._reading:
+            return self._skipped + sum(int(program_info(fd).recursion_misses) for fd in self.program_fds.values())
 
     def own_count(self, number: int) -> int:
         """What the program counted itself with `bpfd_count(number)`."""
@@ -146,7 +155,8 @@ class Program:
 
     def run_time(self) -> tuple[int, int]:
         """Nanoseconds in the kernel and calls, over all of its probes, while kernel.bpf_stats_enabled is 1."""
-        infos = [program_info(fd) for fd in self.program_fds.values()]
+        with self._reading:
+            infos = [program_info(fd) for fd in self.program_fds.values()]
         return sum(int(info.run_time_ns) for info in infos), sum(int(info.run_cnt) for info in infos)
 
     def close(self) -> None:
@@ -154,10 +164,15 @@ class Program:
         if self.follower is not None:
             self.follower.stop()
         self.ring.close()
-        self._counts.release()
-        self._counts_map.close()
-        close_all(self._fds)
-        self._fds = []
+        skipped = self.skipped
+        with self._reading:
+            mapped, self._counts = self._counts, list(self._counts)
+            if isinstance(mapped, memoryview):
+                mapped.release()
+            self._counts_map.close()
+            self._skipped, self.program_fds = skipped, {}
+            close_all(self._fds)
+            self._fds = []
 
 
 def load(spec: Spec, build: Build) -> Program:

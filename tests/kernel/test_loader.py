@@ -329,3 +329,12 @@ def test_the_daemons_own_events_are_left_out_by_its_number(tmp_path: Path, build
         assert running.seen == 0
     finally:
         running.close()
+
+
+def test_what_a_program_counted_can_be_asked_after_its_end(tmp_path: Path, build: Build) -> None:
+    """Whoever asks for the status may do so at any moment of it."""
+    loaded = program.load(written(tmp_path, PROBE.format(body="  bpfd_begin();\n  return 0;")), build)
+    subprocess.run([sys.executable, "-c", "import os; os.getpgid(0)"], check=True)
+    loaded.close()
+    assert (loaded.seen >= 1, loaded.lost, loaded.run_time()) == (True, 0, (0, 0))
+    loaded.close()
