@@ -42,6 +42,8 @@ class Poster:
             raise ActionError("url: is not a URL") from None
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or not url.isprintable():
             raise ActionError("url: must be https://HOST/… (or http://), without a user")
+        if " " in url or not url.isascii():
+            raise ActionError("url: must be ASCII without spaces; write others as %XX, and a host's as xn--…")
         self.where = parts.hostname if port is None else f"{parts.hostname}:{port}"
         """Host and port, for messages."""
         self._host, self._port = parts.hostname, port
@@ -113,7 +115,7 @@ def retry_after_s(value: str) -> float | None:
         return float(value)
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

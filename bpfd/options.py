@@ -84,13 +84,13 @@ def size(table: Mapping[str, Any], key: str, default: int, low: int, high: int) 
 
 
 def headers(table: Mapping[str, Any], key: str) -> dict[str, str]:
-    """A table of texts, fit to be header lines: no control characters."""
+    """A table of texts, fit to be header lines: printable ASCII."""
     value = table.get(key, {})
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise ActionError(f"{key}: must be a table of texts")
     for name, item in value.items():
-        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or not item.isprintable():
-            raise ActionError(f"{key}: {name!r} is no header, or its value holds control characters")
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or not (item.isascii() and item.isprintable()):
+            raise ActionError(f"{key}: {name!r} is no header, or its value holds more than printable ASCII")
     return dict(value)
 
 

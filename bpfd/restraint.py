@@ -95,10 +95,17 @@ class Restraint:
                     f" {self._window_s:g} s, at last on {target(event)}: the kernel rests for this rule for as long"
                 )
                 log.warning("rule %s: %s", printable(event.rule), text)
-                try:
-                    self.settle()
-                finally:
-                    self._notify(Alert(event, kind="notice", text=text))
+                self._hold()
+                self._notify(Alert(event, kind="notice", text=text))
+
+    def _hold(self) -> None:
+        """Settle; where that fails the thread tries again, and the rest of what was done is noted meanwhile."""
+        try:
+            self.settle()
+        except Exception:
+            log.exception("the rules were not put in force again; it is tried again soon")
+            with self._changed:
+                self._changed.notify()
 
     def _write(self, event: Event) -> None:
         entry = entry_of(event.data[KERNEL_ACTION], event, "done", "inside the kernel")

@@ -43,7 +43,11 @@ from bpfd.errors import ActionError
         (lambda: options.headers({"a": {"x": 1}}, "a"), "a: must be a table of texts"),
         (
             lambda: options.headers({"a": {"x": "a\nb"}}, "a"),
-            "a: 'x' is no header, or its value holds control characters",
+            "a: 'x' is no header, or its value holds more than printable ASCII",
+        ),
+        (
+            lambda: options.headers({"a": {"x": "\u65e5"}}, "a"),
+            "a: 'x' is no header, or its value holds more than printable ASCII",
         ),
         (lambda: options.secret({}, "token", required=True), "token_env: is missing; set it or token_file"),
         (

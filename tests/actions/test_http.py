@@ -19,6 +19,16 @@ def post(http: HttpReceiver, timeout_s: float = 5) -> None:
     poster.check(poster.post(b"hello", {"X-A": "b"}))
 
 
+@pytest.mark.parametrize("url", ["https://host/a b", "https://host/\u00e4", "https://host/?q=\u65e5"])
+def test_a_url_that_cannot_be_asked_for_is_an_error_at_the_start(url: str) -> None:
+    with pytest.raises(ActionError, match=r"^url: "):
+        Poster(url)
+
+
+def test_a_date_that_is_none_asks_for_no_time() -> None:
+    assert retry_after_s("Mon, 01 Jan 99999999999999 00:00:00 GMT") is None
+
+
 def test_what_is_posted_arrives(http: HttpReceiver) -> None:
     post(http)
     request = http.requests[0]
