@@ -86,7 +86,11 @@ class Slack(Action):
             message["thread_ts"] = thread
         answer = self._poster.post(orjson.dumps(message), self._headers)
         self._poster.check(answer)
-        stamp = self._accepted(answer)
+        try:
+            stamp = self._accepted(answer)
+        except ActionError:
+            self._threads.pop(key, None)  # it may be the thread, which was locked or removed: the next try begins one
+            raise
         if not thread:
             self._threads[key] = (stamp, time.monotonic())
             if len(self._threads) > _MOST_THREADS:

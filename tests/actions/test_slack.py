@@ -69,6 +69,18 @@ def test_repeats_go_into_the_thread_of_the_first(bot: Slack, http: HttpReceiver,
     assert [orjson.loads(r.body).get("thread_ts") for r in http.requests] == [None, "1.5", None, "1.5"]
 
 
+def test_an_alert_that_slack_does_not_take_into_a_thread_begins_a_new_one(
+    bot: Slack, http: HttpReceiver, alert: Alert
+) -> None:
+    bot.send(alert)
+    http.plan = [answer("200 OK", b'{"ok": false, "error": "restricted_action_thread_locked"}')]
+    with pytest.raises(ActionError, match="thread_locked"):
+        bot.send(alert)
+    bot.send(alert)
+    bot.send(alert)
+    assert [orjson.loads(r.body).get("thread_ts") for r in http.requests] == [None, "1.5", None, "1.5"]
+
+
 def test_a_huge_event_fits_into_slacks_limits(bot: Slack, http: HttpReceiver, alert: Alert) -> None:
     data = {f"field{number}": "x" * 4096 for number in range(40)}
     event = alert.event._replace(data=data, rule="r" * 300, command="")
