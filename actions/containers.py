@@ -70,6 +70,8 @@ class ContainerAction(Action):
             found = self.docker().containers.get(container.id)
             if found.id != container.id:
                 raise TargetGoneError(f"container {name}: it has gone")
+            if self.spares_container(found.name or ""):
+                raise RefusedError(f"container {printable(found.name or name)}: it is protected")
             self.by_api(found)
         except docker.errors.NotFound:
             raise TargetGoneError(f"container {name}: it has gone") from None

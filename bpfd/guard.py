@@ -105,7 +105,7 @@ class Guard:
         noted: AbstractContextManager[None] = nullcontext()
         if action.undo_after_s and self._around is not None:
             noted = self._around(name, event, action.undo_after_s)
-        action.spares = self._protected.spares
+        action.spares, action.spares_container = self._protected.spares, self._protected.containers.__contains__
         try:
             with noted:
                 action.act(event)

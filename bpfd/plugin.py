@@ -296,6 +296,8 @@ class Action(ABC):
     spares: Callable[[int], bool] = staticmethod(lambda pid: False)
     """For responders: whether a process, by its id, is a protected one, for those that hit more than the one that
     acted; set before `act`."""
+    spares_container: Callable[[str], bool] = staticmethod(lambda name: False)
+    """The same for containers, by id or name, for those that learn a name which the event does not have."""
     settings: ClassVar[Mapping[str, str]] = {}
     """The keys of its table in the configuration, each with a line that says what it does."""
     per_rule: ClassVar[tuple[str, ...]] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,10 @@ from bpfd.actions.container_restart import ContainerRestart
 from bpfd.actions.container_stop import ContainerStop
 from bpfd.actions.container_unpause import ContainerUnpause
 from bpfd.actions.containers import ContainerAction
-from bpfd.errors import ActionError, TargetGoneError
+from bpfd.errors import ActionError, RefusedError, TargetGoneError
 from bpfd.event import Container, Event
+from bpfd.guard import Guard
+from bpfd.ledger import Ledger
 from tests.actions.receivers import HttpReceiver, answer, hang
 
 ID = "c" * 64
@@ -122,6 +125,26 @@ def test_a_pause_that_docker_refuses_is_not_taken_for_done(
     finally:
         action.close()
     assert [one.line.split()[0] for one in http.requests] == ["GET", "GET", "POST"]
+
+
+def test_a_protected_container_is_not_hit_though_docker_had_not_told_its_name_yet(
+    http: HttpReceiver, tmp_path: Path
+) -> None:
+    http.plan = [VERSION]
+    http.reply = answer(
+        "200 OK",
+        json.dumps({"Id": ID, "Name": "/db"}).encode(),
+        "Connection: close\r\nContent-Type: application/json\r\n",
+    )
+    guard = Guard(Ledger(tmp_path), lambda alert: None, protected=["container:db"])
+    action = ContainerKill({"docker_host": http.url.replace("http", "tcp"), "timeout": 5})
+    event = Event(time.time_ns(), "t", 1, 1, 1, 0, 0, "c", 0, container=Container(ID, "docker"))
+    try:
+        with pytest.raises(RefusedError, match="container db: it is protected"):
+            guard.respond("container_kill", action, event)
+    finally:
+        action.close()
+    assert [one.line.split()[0] for one in http.requests] == ["GET", "GET"]
 
 
 def test_another_container_than_the_one_asked_for_is_never_hit(act: Act, http: HttpReceiver) -> None:
