@@ -148,6 +148,8 @@ class Undoer:
             action = self._find(due.action)
             if action is None:
                 raise LookupError("the configuration has no such action any more")
+            if action.acts_on == "container" and self._is_renewed(due):
+                return True
             action.undo(due.event)
         except TargetGoneError as error:
             self._note(due, "gone", describe(error))
@@ -160,6 +162,15 @@ class Undoer:
         else:
             self._note(due, "undone", "its time was over")
         return True
+
+    def _is_renewed(self, due: _Due) -> bool:
+        """Whether the same was done to the container once more meanwhile: then it is taken back when that is over."""
+        with self._changed:
+            return any(
+                one.action == due.action and one.event.container.id == due.event.container.id
+                for one in self._due
+                if one.due_ns > due.due_ns and id(one) not in self._held
+            )
 
     def _note(self, due: _Due, result: str, detail: str) -> None:
         self._write(entry_of(due.action, due.event, result, detail))

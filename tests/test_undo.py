@@ -113,6 +113,20 @@ def test_what_fails_is_tried_again_and_what_has_gone_is_settled(
     ]
 
 
+def test_a_container_that_was_paused_again_is_not_let_go_before_the_time_of_the_last_pause(
+    make: Callable[[], Undoer], action: Pause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(action, "acts_on", "container", raising=False)
+    other = event(8)._replace(container=Container("cd" * 32, "docker"))
+    undoer = make()
+    undoer.later("pause", event(), 0)
+    undoer.later("pause", event(), 3600)
+    undoer.later("pause", other, 0)
+    undoer.start()
+    eventually(lambda: undoer.waiting() == 1)
+    assert action.undone == [(8, "cd" * 32)]
+
+
 def test_an_action_that_cannot_be_made_for_now_is_tried_again(
     make: Callable[[], Undoer], action: Pause, monkeypatch: pytest.MonkeyPatch
 ) -> None:
