@@ -355,7 +355,6 @@ ALIASES: Mapping[str, str] = {
     "pread": "pread64",
     "pwrite": "pwrite64",
     "sendfile": "sendfile64",
-    "getdents": "getdents64",
     "send": "sendto",
     "recv": "recvfrom",
 }
