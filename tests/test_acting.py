@@ -183,4 +183,6 @@ def test_starting_and_stopping_fifty_times_leaves_no_thread_and_no_descriptor(tm
     before = count()
     for _ in range(50):
         Acting(CLASSES, TABLES, tmp_path, Counters(), 100).stop(5)
-    assert count() == before
+    threads, descriptors = count()
+    assert threads <= before[0]  # what a test before this one left may end meanwhile
+    assert descriptors <= before[1]
