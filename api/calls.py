@@ -81,10 +81,11 @@ class Calls:
         return await _run(context, self._trial_pool, self._trials, lambda: method(*args, **kwargs))
 
     def later(self, method: Callable[[], None]) -> None:
-        """Run a method that nobody waits for."""
+        """Run a method that nobody waits for; at the latest `close` does."""
         future = self._question_pool.submit(method)
         self._questions.add(future)
         future.add_done_callback(self._questions.discard)
+        future.add_done_callback(lambda done: method() if done.cancelled() else None)
 
     def close(self) -> None:
         """Give the threads back, without waiting for a method that still runs."""
