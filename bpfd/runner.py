@@ -25,6 +25,7 @@ SHARE = {"emergency": 16, "alert": 16, "critical": 16, "error": 16, "warning": 8
 alone gets four fifths of the queue, and another one four fifths of the rest: so none fills it up before the others
 (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998)."""
 _LEAST_SHARE = 4
+_MOST_RULES = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class ActionRunner:
         # A queue of lists: one call in C for a whole batch, without a lock that the event thread could wait for.
         self._queue: queue.SimpleQueue[list[Event] | Alert | None] = queue.SimpleQueue()
         self._entered = 0  # written by the event thread only
-        self._left = 0  # written by the worker only
+        self._left = 0  # written by the worker only, and last
         self._entered_of: dict[str, int] = {}  # the same by rule
         self._left_of: dict[str, int] = {}
         self._severity = severity
@@ -97,6 +98,8 @@ class ActionRunner:
         The list must not be changed afterwards.
         """
         rule = events[0].rule
+        if len(self._entered_of) > _MOST_RULES and self._entered == self._left:
+            self._entered_of, self._left_of = {}, {}  # nothing waits, so the worker looks at neither
         free = self._limit - (self._entered - self._left)
         held = self._entered_of.get(rule, 0) - self._left_of.get(rule, 0)
         if held + 2 * len(events) > free and len(events) > (room := self._room(rule, free, held)):
@@ -209,9 +212,9 @@ class ActionRunner:
             except Exception as error:  # a stranger's code: whatever it raises stops nothing
                 self._count("failed", len(events))
                 self._complaints.add(error)
-        self._left += len(events)
         for rule, count in by_rule.items():
             self._left_of[rule] = self._left_of.get(rule, 0) + count
+        self._left += len(events)
 
     def _try(self, event: Event) -> None:
         if self._is_over():
@@ -221,8 +224,8 @@ class ActionRunner:
             self._expired(event)
         else:
             self._act(event)
-        self._left += 1
         self._left_of[event.rule] = self._left_of.get(event.rule, 0) + 1
+        self._left += 1
 
     def _act(self, event: Event) -> None:
         try:

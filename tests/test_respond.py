@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bpfd import runner as runner_module
 from bpfd.counters import Counters
 from bpfd.errors import ActionError, RefusedError, SettingsError, TargetGoneError
 from bpfd.event import Event
@@ -157,6 +158,25 @@ def test_a_noisy_rule_leaves_room_in_the_queue_and_a_severe_one_gets_more_of_it(
     assert runner._left_of == kept
     runner.put([event()._replace(rule="quiet")] * 10)
     assert runner.waiting == 10
+
+
+def test_rules_that_come_and_go_are_forgotten_once_nothing_waits(
+    run: Run, counters: Counters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "_MOST_RULES", 10)
+    action = Recorder({})
+    runner = run(action, queue_size=1000)
+    for number in range(100):
+        runner.put([event()._replace(rule=f"rule {number}")])
+        deadline = time.monotonic() + 10
+        while runner.waiting:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    assert len(runner._entered_of) <= 11
+    assert runner._left_of == runner._entered_of
+    runner.stop(5)
+    assert len(action.seen) == 100
+    assert counters.table().get("action.a.dropped", 0) == 0
 
 
 def test_putting_never_waits_for_an_action_that_hangs(run: Run) -> None:
