@@ -96,21 +96,42 @@ class Daemon:
     def _begin(self) -> None:
         machine.check()
         sys.setswitchinterval(SWITCH_S)
-        settings, counters = self._settings, self._counters
         for problem in self._plugins.problems:
             log.error("%s", problem)
         self._check_names()
-        machine.check_writable(settings.state_dir, "state_dir")
+        machine.check_writable(self._settings.state_dir, "state_dir")
+        self._make_acting()
+        self._make_watching()
+        self._watching.start()
+        self._closing.callback(self._watching.stop)
+        watch_rules = RulesWatch(self._settings.rules_dir, self.reload)  # first: what changes while it is read is told
+        self._closing.callback(watch_rules.close)
+        self._read_rules()
+        with self._lock:  # who wants to change something waits until everything runs
+            self._acting.restraint.apply = self._apply_again
+            # First, so that a second daemon notices before its rules act on anything.
+            self._server.start()
+            self._closing.callback(self._server.stop, 1.0)
+            self._actions.prepare(self._settings.default_actions)  # what is wrong there is said at once
+            self._watching.follow_containers(self._wanted(self._enabled()))
+            self._go_on()
+            self._apply()
+            watch_rules.start()
+            self._closing.callback(watch_rules.stop)
+
+    def _make_acting(self) -> None:
+        """Make what comes after a match; alerts of a run before are sent from here on."""
+        settings, reactions = self._settings, self._reactions
         self._acting = Acting(
             self._plugins.actions,
             settings.actions,
             settings.state_dir,
-            counters,
+            self._counters,
             settings.action_queue,
-            telling=self._reactions.telling,
-            observes=self._reactions.observes,
-            own=self._reactions.settings,
-            names=self._reactions.names,
+            telling=reactions.telling,
+            observes=reactions.observes,
+            own=reactions.settings,
+            names=reactions.names,
             default_actions=settings.default_actions,
             limits=settings.limits,
             protected=settings.protected,
@@ -118,44 +139,34 @@ class Daemon:
         self._closing.callback(self._acting.stop, 1.5)
         self._actions = self._acting.actions
         self.acting = ActingCalls(self._acting, lambda: self._snapshot.rules, self._tracers)
-        tracers, names = FieldsByTracer(self._tracers), self._actions.names()
-        known = Known(tracers, names, self._actions.per_rule(), no_tracer=self._tracers.problem)
-        self._rulebook = Rulebook(known, settings.rules_dir, settings.state_dir)
-        deliver, responders = self._actions.deliver, self._actions.responders
+
+    def _make_watching(self) -> None:
+        """Make what comes before a match."""
         self._watching = Watching(
             self._tracers,
-            settings,
-            counters,
+            self._settings,
+            self._counters,
             self._live.publish,
-            deliver,
-            responders,
+            self._actions.deliver,
+            self._actions.responders,
             self._acting.note,
             given_up=lambda: self._stopping,
         )
         self._tracing, self._enforcement = self._watching.tracing, self._watching.enforcement
-        self._near_misses = NearMisses(self._tracing, settings.trace_queue, self._apply_again)
+        self._near_misses = NearMisses(self._tracing, self._settings.trace_queue, self._apply_again)
         self._enforcement.beside = self._near_misses.judges
-        self._acting.restraint.apply = self._apply_again
-        counters.watch("trace.slow_client", lambda: self._live.lost + self._near_misses.lost)
-        self._watching.start()
-        self._closing.callback(self._watching.stop)
-        watch_rules = RulesWatch(settings.rules_dir, self.reload)  # before they are read: what changes then is told
-        self._closing.callback(watch_rules.close)
+        self._counters.watch("trace.slow_client", lambda: self._live.lost + self._near_misses.lost)
+
+    def _read_rules(self) -> None:
+        """Read the directory and what the API left, and report what is bad. Raises `RuleError` if that is strict."""
+        tracers, names = FieldsByTracer(self._tracers), self._actions.names()
+        known = Known(tracers, names, self._actions.per_rule(), no_tracer=self._tracers.problem)
+        self._rulebook = Rulebook(known, self._settings.rules_dir, self._settings.state_dir)
         self._go_on()
         self._rulebook.load()
         self._go_on()
         self._report_bad_rules()
         self._show_rules()
-        with self._lock:  # who wants to change something waits until everything runs
-            # First, so that a second daemon notices before its rules act on anything.
-            self._server.start()
-            self._closing.callback(self._server.stop, 1.0)
-            self._actions.prepare(settings.default_actions)  # what is wrong there is said at once
-            self._watching.follow_containers(self._wanted(self._enabled()))
-            self._go_on()
-            self._apply()
-            watch_rules.start()
-            self._closing.callback(watch_rules.stop)
 
     def _go_on(self) -> None:
         """Raises `GivenUpError` if the end came before the start was over."""
@@ -221,7 +232,7 @@ class Daemon:
             rule = self._rulebook.parse(toml, source, replace)
             self._actions.prepare(rule.actions)
             self._actions.check(rule.settings)
-            self._tracing.want(self._wanted([*self._rulebook.rules.values(), rule]), again={rule.tracer})
+            self._tracing.want(self._wanted([*self._enabled(), rule]), again={rule.tracer})
             if rule.tracer in self._tracing.failed:
                 problem = self._tracing.failed[rule.tracer]
                 self._apply()
