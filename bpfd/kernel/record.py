@@ -146,13 +146,8 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, user_of: Users, 
     """
     fields = tracer.fields
     fixed = layout(fields)
-    unpack, begin, head = fixed.unpack_from, fixed.size, len(HEADER)
-    number_plan = [(head + at, f.name, f.show or _SHOW[f.type], _left_out(f)) for at, f in enumerate(numbers(fields))]
-    length_at = head + len(number_plan)
-    text_plan = [
-        (length_at + at, f.name, f.show or (_spaced if f.spaces else _decode), f.optional)
-        for at, f in enumerate(strings(fields))
-    ]
+    unpack, begin = fixed.unpack_from, fixed.size
+    number_plan, text_plan = _number_plan(fields), _text_plan(fields)
     settle = tracer.settle if tracer.settle.__func__ is not BPFTracer.settle.__func__ else None  # type: ignore[attr-defined]
     commands = _Commands()
     name, new_event = tracer.name, tuple.__new__
@@ -207,6 +202,25 @@ def make_decoder(tracer: type[BPFTracer], container_of: Lookup, user_of: Users, 
         return event, (generation, candidates)
 
     return decode
+
+
+NumberPlan = list[tuple[int, str, Callable[[Any], str], int | bytes | None]]
+TextPlan = list[tuple[int, str, Callable[[bytes], str], bool]]
+
+
+def _number_plan(fields: tuple[Field, ...]) -> NumberPlan:
+    """Of each number or address: its place among the fixed part's values, name, text, and what is left out."""
+    return [(len(HEADER) + at, f.name, f.show or _SHOW[f.type], _left_out(f)) for at, f in enumerate(numbers(fields))]
+
+
+def _text_plan(fields: tuple[Field, ...]) -> TextPlan:
+    """Of each text: the place of its length among the fixed part's values, name, how it is decoded, and whether it is
+    left out where it is empty."""
+    first = len(HEADER) + len(list(numbers(fields)))
+    return [
+        (first + at, f.name, f.show or (_spaced if f.spaces else _decode), f.optional)
+        for at, f in enumerate(strings(fields))
+    ]
 
 
 def _left_out(field: Field) -> int | bytes | None:
