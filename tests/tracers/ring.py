@@ -8,6 +8,7 @@ import os
 import struct
 import time
 from types import TracebackType
+from typing import Any
 
 SETUP, ENTER, REGISTER = 425, 426, 427
 REGISTER_FILES = 2
@@ -53,20 +54,9 @@ class Ring:
     def _set(self, at: int, number: int) -> None:
         self._rings[at : at + 4] = number.to_bytes(4, "little")
 
-    def do(
-        self,
-        operation: int,
-        descriptor: int = -1,
-        address: bytes | int = 0,
-        length: int = 0,
-        offset: bytes | int = 0,
-        operation_flags: int = 0,
-        flags: int = 0,
-        tag: int = 0,
-        slot: int = 0,
-    ) -> int:
-        """Submit one request and wait for its result. Bytes are passed by their address."""
-        self.submit(operation, descriptor, address, length, offset, operation_flags, flags, tag, slot, wait=1)
+    def do(self, *request: Any, **more: Any) -> int:
+        """Submit one request, given as for `submit`, and wait for its result."""
+        self.submit(*request, **more, wait=1)
         return self.take()
 
     def submit(
@@ -82,7 +72,8 @@ class Ring:
         slot: int = 0,
         wait: int = 0,
     ) -> None:
-        """Submit one request, and wait until `wait` results are there; nobody takes them."""
+        """Submit one request, and wait until `wait` results are there; nobody takes them. Bytes are passed by their
+        address."""
         kept = [ctypes.create_string_buffer(one) if isinstance(one, bytes) else one for one in (address, offset)]
         where = [one if isinstance(one, int) else ctypes.addressof(one) for one in kept]
         _, tail, mask, array = self._queue
