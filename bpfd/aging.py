@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Collection, Mapping
 
+from bpfd.background import Background
 from bpfd.event import printable
 from bpfd.outbox import Outbox
 
@@ -14,26 +14,19 @@ _EVERY_S = 60.0
 log = logging.getLogger(__name__)
 
 
-class Aging:
-    """Looks at the outbox now and then, on a thread of its own. `start` and `stop` it once."""
+class Aging(Background):
+    """Looks at the outbox when it starts, and now and then, on a thread of its own."""
 
     def __init__(self, outbox: Outbox, running: Callable[[], Collection[str]], keep_s: float) -> None:
         """`running` names the actions that send their alerts; what waits for others is given up after `keep_s`."""
+        super().__init__("aging")
         self._outbox, self._running, self._keep_s = outbox, running, keep_s
-        self._stopping = threading.Event()
         self._left: Mapping[str, int] = {}
-        self._thread = threading.Thread(target=self._work, name="aging", daemon=True)
 
     def start(self) -> None:
         """Look for the first time, and go on."""
         self._look()
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """End. Idempotent."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        super().start()
 
     def problems(self) -> list[str]:
         """A line for each action that is missing while alerts wait for it."""
@@ -44,11 +37,15 @@ class Aging:
         ]
 
     def _work(self) -> None:
-        while not self._stopping.wait(min(_EVERY_S, self._keep_s)):
+        while not self._ends_within(min(_EVERY_S, self._keep_s)):
             try:
                 self._look()
             except Exception:
                 log.exception("the outbox was not looked through; it will be later")
+
+    def _ends_within(self, wait_s: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._stopping, wait_s)
 
     def _look(self) -> None:
         before, self._left = self._left.keys(), self._outbox.age(self._running(), self._keep_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
@@ -28,21 +28,23 @@ log = logging.getLogger(__name__)
 class Radius:
     """Counts responses in a sliding window. Any thread."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, per_rule: int, in_all: float, window_s: float) -> None:
+        """How many of one rule there may be within `window_s`, and how many of all."""
+        self._per_rule, self._in_all, self._window_s = per_rule, in_all, window_s
         self._lock = threading.Lock()
         self._taken: deque[tuple[float, str]] = deque()
+        self._of_rule: Counter[str] = Counter()
 
     def take(self, rule: str) -> bool:
         """Count one response of `rule`; False if there have been enough, and then it is not counted."""
         now_s = time.monotonic()
         with self._lock:
-            while self._taken and now_s - self._taken[0][0] >= self._limits.window_s:
-                self._taken.popleft()
-            of_rule = sum(name == rule for _, name in self._taken)
-            if len(self._taken) >= self._limits.in_all or of_rule >= self._limits.per_rule:
+            while self._taken and now_s - self._taken[0][0] >= self._window_s:
+                self._uncount(self._taken.popleft()[1])
+            if len(self._taken) >= self._in_all or self._of_rule[rule] >= self._per_rule:
                 return False
             self._taken.append((now_s, rule))
+            self._of_rule[rule] += 1
             return True
 
     def give_back(self, rule: str) -> None:
@@ -51,7 +53,13 @@ class Radius:
             for index in range(len(self._taken) - 1, -1, -1):
                 if self._taken[index][1] == rule:
                     del self._taken[index]
+                    self._uncount(rule)
                     return
+
+    def _uncount(self, rule: str) -> None:
+        self._of_rule[rule] -= 1
+        if not self._of_rule[rule]:
+            del self._of_rule[rule]
 
 
 class Guard:
@@ -72,7 +80,7 @@ class Guard:
         """
         self._ledger = ledger
         self._notify = notify
-        self._radius = Radius(limits)
+        self._radius = Radius(limits.per_rule, limits.in_all, limits.window_s)
         self._protected = Protected(protected)
         self._observes = observes
         self._around = around

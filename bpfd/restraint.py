@@ -7,15 +7,14 @@ instead, behind the mutes and the guard, as if it said `where = "user"`.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
 from bpfd.alert import Alert
+from bpfd.background import Background
 from bpfd.event import Event, printable
-from bpfd.guard import entry_of, target
+from bpfd.guard import Radius, entry_of, target
 from bpfd.kernel.record import KERNEL_ACTION
 from bpfd.ledger import Ledger
 from bpfd.limits import Limits
@@ -28,34 +27,20 @@ _AGAIN_S = 5.0
 log = logging.getLogger(__name__)
 
 
-class Restraint:
-    """Says which rules are held. Any thread; `start` and `stop` it once."""
+class Restraint(Background):
+    """Says which rules are held, and on a thread of its own sees to it that they are. Any thread."""
 
     def __init__(self, mutes: Mutes, ledger: Ledger, notify: Callable[[Alert], None], limits: Limits) -> None:
         """`notify` tells of a rule that is held because it did too much."""
+        super().__init__("restraint")
         self._mutes, self._ledger, self._notify = mutes, ledger, notify
         self._most, self._window_s = limits.in_kernel, limits.window_s
-        self._changed = threading.Condition()
-        self._done: dict[str, deque[float]] = {}
-        """When the kernel acted, by rule, of the last `window_s`."""
+        self._radius = Radius(self._most, float("inf"), self._window_s)
         self._resting: dict[str, float] = {}
         """Rules that did too much, and until when they are held."""
         self._applied: frozenset[str] = frozenset()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="restraint", daemon=True)
         self.apply: Callable[[], None] = lambda: None
         """Has the rules put in force again, as `held` says, and then calls `applied`; on any thread."""
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """End; idempotent."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
 
     def held(self) -> frozenset[str]:
         """The rules that the kernel may not act for now."""
@@ -113,18 +98,14 @@ class Restraint:
 
     def _is_too_much(self, rule: str) -> bool:
         """Count once for `rule`; whether it is held from now on."""
+        if self._radius.take(rule):
+            return False
         now_s = time.monotonic()
         with self._changed:
-            done = self._done.setdefault(rule, deque())
-            while done and now_s - done[0] >= self._window_s:
-                done.popleft()
-            done.append(now_s)
-            if len(done) <= self._most:
+            if self._resting.get(rule, 0.0) > now_s:
                 return False
-            self._done.pop(rule)
-            rested = self._resting.get(rule, 0.0) > now_s
             self._resting[rule] = now_s + self._window_s
-            return not rested
+            return True
 
     def _now(self) -> frozenset[str]:
         """The lock is held."""

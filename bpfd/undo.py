@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 import orjson
 
 from bpfd.alert import event_from
+from bpfd.background import Background
 from bpfd.complaints import describe
 from bpfd.errors import TargetGoneError
 from bpfd.event import Event
@@ -41,8 +41,10 @@ class _Due:
     event: Event
 
 
-class Undoer:
-    """Holds what is to be taken back, on disk, and does it on one thread of its own.
+class Undoer(Background):
+    """Holds what is to be taken back, on disk, and does it on a thread of its own.
+
+    `start` it once the actions run; what is not due at `stop` is taken back after the next start.
 
     `later` may be called from any thread and waits for the disk. What fails is tried again every 10 s for a day.
     """
@@ -56,27 +58,13 @@ class Undoer:
         """`find` gives the running action instance of a name; it is asked from `start` on. `write` gets for the ledger
         what became of each.
         """
+        super().__init__("undo")
         self._path = directory / FILE
         self._find = find
         self._write = write
-        self._changed = threading.Condition()
         self._due = self._read()
         self._held: set[int] = set()
         """The ids of those that are being done now."""
-        self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="undo", daemon=True)
-
-    def start(self) -> None:
-        """Begin; call it once the actions run."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """End; what is not due yet is taken back after the next start."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
 
     @contextmanager
     def around(self, action: str, event: Event, after_s: float) -> Iterator[None]:

@@ -133,12 +133,12 @@ def test_beyond_the_blast_radius_a_response_becomes_one_notice(
 
 
 def test_the_radius_is_for_each_rule_and_for_all() -> None:
-    radius = Radius(Limits(per_rule=2, in_all=3))
+    radius = Radius(per_rule=2, in_all=3, window_s=60)
     assert [radius.take(rule) for rule in ("a", "a", "a", "b", "c")] == [True, True, False, True, False]
 
 
 def test_the_radius_opens_again_with_time_and_when_nothing_was_hit() -> None:
-    radius = Radius(Limits(per_rule=1, in_all=1, window_s=0.05))
+    radius = Radius(per_rule=1, in_all=1, window_s=0.05)
     assert radius.take("a")
     assert not radius.take("a")
     radius.give_back("a")
