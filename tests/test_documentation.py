@@ -19,10 +19,11 @@ from bpfd.counters import Counters
 from bpfd.plugins import load_plugins
 from bpfd.respond import Actions
 from bpfd.rules import plan
-from bpfd.rules.check import Known
+from bpfd.rules.check import KEYS, Known
 from bpfd.rules.directory import load_directory
 from bpfd.rules.fields import OWN
 from bpfd.rules.load import parse_rule
+from bpfd.rules.model import SEVERITIES
 from bpfd.settings import Settings, load, parse
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,46 @@ def test_the_readme_names_every_action_with_its_settings() -> None:
         common = everywhere if action.acts_on == "container" else set()
         assert said[name] | common >= set(action.settings), name
         assert said[name] <= {key for row in ours.values() for key in row.settings}, name
+
+
+def counters_said() -> set[str]:
+    """The README's counters; NAME and SEVERITY stand for any."""
+    said = set()
+    for cell in re.findall(r"^\| (`[a-z]+\..+?) \|", section("What is lost is counted"), re.M):
+        first, *more = re.findall(r"`(.+?)`", cell)
+        said |= {first, *(first.rpartition(".")[0] + last for last in more)}
+    return said
+
+
+def test_the_readme_names_every_counter() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "bpfd").glob("*.py"))
+    said = counters_said()
+    patterns = [
+        re.sub(r"\\{.+?\\}", "[A-Za-z_]+", re.escape(one))
+        for one in re.findall(r"counters\.(?:add|watch)\(\s*f?\"(.+?)\"", code)
+    ]
+    assert len(patterns) >= 12
+    assert [one for one in patterns if not any(re.fullmatch(one, name) for name in said)] == []
+    of_actions = {*re.findall(r"self\._count\(\"(\w+)\"", code), *re.findall(r"\bdone(?:: str)? ?= ?\"(\w+)\"", code)}
+    assert {one.rpartition(".")[2] for one in said if one.startswith("action.NAME.")} == of_actions
+    of_tracers = {
+        f"tracer.{name}.{count}" for name, one in load_plugins().tracers.items() for count in getattr(one, "counts", ())
+    }
+    own = {"tracer.NAME.lost", "tracer.NAME.unattached"}
+    assert {one for one in said if one.startswith("tracer.")} - own == of_tracers
+
+
+def test_the_readmes_query_asks_for_counters_that_there_are() -> None:
+    asked = re.search(r'counter=~"\.\+\[\.\]\((.+?)\)"', README)
+    assert asked
+    assert set(asked[1].split("|")) <= {one.rpartition(".")[2] for one in counters_said()}
+
+
+def test_the_readme_names_every_key_of_a_rule_and_every_severity() -> None:
+    text = section("Rules")
+    missing = [key for key in KEYS if not re.search(rf"(?:`|^|\[|\n){key}\b", text)]
+    assert missing == []
+    assert [one for one in SEVERITIES if f"`{one}`" not in text] == []
 
 
 def test_the_readmes_configuration_is_one() -> None:
