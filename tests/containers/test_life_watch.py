@@ -314,11 +314,11 @@ def test_no_watch_is_left_of_containers_that_are_gone(machine: Machine) -> None:
             machine.await_of(box.id, "created", "destroyed")
         finally:
             box.close()
-    inotify = machine.watch._inotify
+    inotify = machine.watch._members._inotify
     assert inotify is not None
     watched = Path(f"/proc/self/fdinfo/{inotify.fd}").read_text().count("inotify wd:")
-    assert watched == len(machine.watch._by_watch)
-    assert watched <= 2 * len(machine.watch._members)
+    assert watched == len(machine.watch._members._by_watch)
+    assert watched <= 2 * len(machine.watch._members._members)
 
 
 def test_a_listener_that_fails_spoils_no_other(machine: Machine, box: Box) -> None:
@@ -338,7 +338,7 @@ def test_without_inotify_containers_are_looked_at_once_a_second(
     def none() -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(module, "Inotify", none)
+    monkeypatch.setattr("bpfd.containers.members.Inotify", none)
     machine.follow()
     box.make()
     box.run("sleep", "1000")
@@ -480,7 +480,7 @@ def test_v2_tells_of_memory_and_nothing_is_read_again_and_again(tmp_path: Path) 
         eventually(lambda: sorted(change.action for change in changes[2:]) == ["oom", "paused"])
         files.write(populated=0, frozen=0, kills=2)
         eventually(lambda: [change.action for change in changes[4:]] == ["exited"])
-        assert list(watch._turn) == []
+        assert list(watch._members._turn) == []
     finally:
         watch.unfollow(changes.append)
         watch.close()
