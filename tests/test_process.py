@@ -15,6 +15,7 @@ import pytest
 
 from bpfd.errors import RefusedError, TargetGoneError
 from bpfd.process import TICK_NS, ancestors, read_stat, signal_process
+from tests.own_pid_max import own_pid_max
 
 
 @pytest.fixture
@@ -148,6 +149,7 @@ sys.exit(0 if reused > 900 else f"only {reused} pids were reused")
 """
 
 
+@own_pid_max
 def test_a_thousand_pids_that_are_reused_at_once_lead_to_no_stranger() -> None:
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", REUSE]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -17,6 +17,7 @@ from bpfd.kernel.program import Build
 from bpfd.rules.model import All
 from bpfd.tracers.process import ProcessTracer
 from tests.kernel.conftest import Bench
+from tests.own_pid_max import own_pid_max
 from tests.tracers.tracing import tracing
 
 THREADS = 2000
@@ -48,9 +49,8 @@ def python(code: str, *arguments: str, inside: tuple[str, ...] = ()) -> tuple[in
     return process.pid, json.loads(said)
 
 
+@own_pid_max
 def test_where_numbers_wrap_each_process_has_its_own_in_its_namespace(lives: Bench, execs: Bench, folder: Path) -> None:
-    if not Path("/proc/self/ns/pid_for_children").exists():
-        pytest.skip("the kernel has no pid namespaces")
     code = """
 import json, os, sys
 open("/proc/sys/kernel/pid_max", "w").write(sys.argv[1])
