@@ -55,22 +55,18 @@ class _Inside:
 
 def of(dfa: Dfa, symbols: Alphabet, budget: Budget) -> ByteDfa:
     """The automaton over bytes that judges as `dfa` does the decoded text. Raises `TooDear`."""
-    if _runs_alike(dfa, symbols):
-        over_bytes, classes = _without_sequences(dfa, symbols)
+    high = _high_classes(symbols)
+    runs = [_run_target(dfa, state, high) for state in range(len(dfa.rows))]
+    if None in runs:
+        over_bytes, classes = _Lift(dfa, symbols, budget, runs).lifted()
     else:
-        over_bytes, classes = _Lift(dfa, symbols, budget).lifted()
+        over_bytes, classes = _without_sequences(dfa, symbols)
     return _with_classes_joined(over_bytes, classes)
 
 
 def _high_classes(symbols: Alphabet) -> set[int]:
     """The classes of all characters that are not ASCII."""
     return set(symbols.class_of_run[symbols.run_of(_HIGH) :])
-
-
-def _runs_alike(dfa: Dfa, symbols: Alphabet) -> bool:
-    """Whether a run of bytes beyond ASCII leads to one state however long it is and whatever characters are in it."""
-    high = _high_classes(symbols)
-    return all(_run_target(dfa, state, high) is not None for state in range(len(dfa.rows)))
 
 
 def _run_target(dfa: Dfa, state: int, high: set[int]) -> int | None:
@@ -107,13 +103,13 @@ class _Lift:
     dfa: Dfa
     symbols: Alphabet
     budget: Budget
+    runs: list[int | None]
+    """For each state of `dfa`, where a run of bytes beyond ASCII leads, if that is alike for all."""
     numbers: dict[_Inside, int] = field(default_factory=dict)
     found: list[_Inside] = field(default_factory=list)
     leads: dict[int, Node] = field(default_factory=dict)
     strays: dict[int, int] = field(default_factory=dict)
     """For each byte beyond ASCII, the class of the character that it is by itself."""
-    runs: list[int | None] = field(default_factory=list)
-    """For each state of `dfa`, where a run of bytes beyond ASCII leads, if that is alike for all."""
 
     def lifted(self) -> tuple[Dfa, bytes]:
         self._prepare()
@@ -130,8 +126,6 @@ class _Lift:
         return minimal(Dfa(tuple(rows), at_end, self.dfa.start), self.budget), classes
 
     def _prepare(self) -> None:
-        beyond = _high_classes(self.symbols)
-        self.runs = [_run_target(self.dfa, state, beyond) for state in range(len(self.dfa.rows))]
         for byte in range(_HIGH, 256):
             self.strays[byte] = self.symbols.class_of(STRAY + byte)
         block = _Blocks(self.symbols)
