@@ -41,7 +41,7 @@ Names that a tracer might want for a field of its own begin with bpfd_.
 """
 
 WALK = 512
-"""BPFD_WALK in filter.h: the longest text that the kernel judges, in bytes."""
+"""BPFD_WALK in filter.h: a text of so many bytes or more is left to Python."""
 
 KERNEL_ACTION = "kernelAction"
 """The key of an event's data that says what the kernel did to the process already."""
