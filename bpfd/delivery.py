@@ -12,8 +12,9 @@ from bpfd.alert import Alert, from_json
 from bpfd.complaints import Complaints, describe
 from bpfd.counters import Counters
 from bpfd.errors import RejectedError, RetryLaterError
-from bpfd.outbox import Letter, Outbox
+from bpfd.outbox import Outbox
 from bpfd.plugin import Action
+from bpfd.spool import Letter
 
 _TAKE = 8
 """How many alerts are sent before it is looked again whose turn it is."""

@@ -58,9 +58,13 @@ class Placed(NamedTuple):
 
     turn: int
     seq: int
-    """0: it is not in the store yet."""
+    """Of one that is not in a store yet: its place among those that are new."""
     rule: str
     severity: str
+
+
+RuleTurns = tuple[str, str, int, int | None]
+"""Of what waits for an action by a rule: the highest turn, and the lowest of those that were never tried."""
 
 
 class Store:
@@ -206,8 +210,8 @@ class Store:
         query = "SELECT action, sum(state = 0), sum(state = 1) FROM letter WHERE state < 2 GROUP BY action"
         return {action: (waiting, dead) for action, waiting, dead in self._db.execute(query)}
 
-    def turns(self) -> list[tuple[str, str, int, int | None]]:
-        """Of what waits, by action and rule: the highest turn, and the lowest of those that were never tried."""
+    def turns(self) -> list[RuleTurns]:
+        """The turns of what waits, by action and rule."""
         query = (
             "SELECT action, rule, max(turn), min(CASE tries WHEN 0 THEN turn END) FROM letter WHERE state = 0"
             " GROUP BY action, rule"

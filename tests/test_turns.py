@@ -177,7 +177,7 @@ def test_turns_go_on_after_a_restart(tmp_path: Path) -> None:
 def test_a_full_database_gives_up_what_is_least_and_not_the_alerts_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bpfd.outbox.MEMORY_BYTES", 64 * 4096)
+    monkeypatch.setattr("bpfd.spool.MEMORY_BYTES", 64 * 4096)
     counters = Counters()
     box = Outbox(tmp_path, counters, max_bytes=64 * 4096)
     big = {"filename": "x" * 2000}

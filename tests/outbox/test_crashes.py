@@ -23,12 +23,12 @@ class Feeder:
     """Runs the sender and feeds it, from the first alert that it has not reported as safe."""
 
     def __init__(self, directory: Path, url: str) -> None:
-        self._arguments = [sys.executable, "-m", "tests.crashing_sender", str(directory), url]
+        self._arguments = [sys.executable, "-m", "tests.outbox.crashing_sender", str(directory), url]
         self.safe = 0
 
     def run(self, until: int, kill: bool) -> None:
         """Feed up to alert `until`; then kill the sender in the middle of its work, or let it finish."""
-        root = Path(__file__).parent.parent
+        root = Path(__file__).parents[2]
         with subprocess.Popen(self._arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root) as sender:
             try:
                 assert sender.stdin is not None
