@@ -187,7 +187,7 @@ class Outbox:
         if self._spool.add(action, letters, windows):
             return
         letters = self._crowd_out(action, letters)
-        if not self._spool.add(action, letters):
+        if letters and not self._spool.add(action, letters):
             self._choose(action, letters, len(letters))
 
     def _crowd_out(self, action: str, letters: list[InTurn]) -> list[InTurn]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,17 @@ def test_a_full_disk_does_not_silence_the_alerts(
     box.put("a", [Alert(event())])
     assert box.problem == ""
     box.close()
+
+
+def test_a_disk_and_memory_that_stay_full_are_reported_once_and_as_long_as_that_lasts(
+    tmp_path: Path, counters: Counters, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "MEMORY_BYTES", 16 * 4096)
+    with closing(Outbox(tmp_path, counters, max_bytes=16 * 4096)) as box:
+        while counters.table().get("action.a.dropped", 0) < 20:
+            box.put("a", [Alert(event())])
+            assert box.problem or "outbox.memory" not in counters.table()
+        assert [one for one in caplog.messages if "disk is full" in one] == [box.problem]
 
 
 def test_without_any_disk_alerts_are_kept_in_memory(
