@@ -234,6 +234,8 @@ class DockerWatch:
         try:
             listed, is_whole = engine.everything(), True
         except (OSError, ValueError) as error:
+            if engine.is_cut:  # to begin anew: the first list that is told must be the whole one
+                raise
             self._complain(f"docker: {printable(str(error))[:300]}; of containers that do not run nothing is known")
         if isinstance(listed, list):
             found = [one for container in listed for one in _listed(container)]

@@ -50,6 +50,10 @@ class Engine:
         """Make every call that is under way, and every later one, fail at once. Any thread."""
         self._cords.cut()
 
+    @property
+    def is_cut(self) -> bool:
+        return self._cords.is_over
+
     def close(self) -> None:
         self._api.close()
         self._adapter.close()
@@ -104,18 +108,18 @@ class _Cords:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
-        self._over = False
+        self.is_over = False
 
     def add(self, made: socket.socket) -> None:
         with self._lock:
             self._sockets = [one for one in self._sockets if one.fileno() >= 0] + [made]
-            if self._over:
+            if self.is_over:
                 made.close()
                 raise OSError("the daemon stops")
 
     def cut(self) -> None:
         with self._lock:
-            self._over = True
+            self.is_over = True
             for one in self._sockets:
                 try:
                     one.shutdown(socket.SHUT_RDWR)

@@ -310,6 +310,30 @@ def test_who_begins_to_follow_is_given_a_list_at_once(fake: FakeDocker, caplog: 
     assert caplog.messages == []
 
 
+def test_a_list_that_was_cut_off_to_begin_anew_is_not_told(
+    fake: FakeDocker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from bpfd.containers import engine
+
+    everything = engine.Engine.everything
+
+    def cut_once(self: engine.Engine) -> object:
+        if fake.asked.count("/events") == 1:
+            watch.again()
+        return everything(self)
+
+    monkeypatch.setattr(engine.Engine, "everything", cut_once)
+    followed = Followed()
+    watch = DockerWatch(Told(), fake.address, followed)
+    watch.start()
+    try:
+        eventually(lambda: bool(followed.lists))
+    finally:
+        watch.stop()
+    assert followed.lists == [([], True)]
+    assert caplog.messages == []
+
+
 def test_a_list_that_is_too_long_leaves_what_runs(fake: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> None:
     from bpfd.containers import engine
 
