@@ -385,14 +385,16 @@ def test_what_docker_did_while_it_was_away_is_told_when_it_is_back(
 
 def test_who_follows_has_docker_heard_already(machine: Machine, tmp_path: Path) -> None:
     with fake_docker(tmp_path / "d") as fake:
+        fake.running = json.dumps([{"Id": "e" * 64, "State": "paused"}]).encode()
         docker = DockerWatch(machine.index, fake.address, machine.watch)
         machine.watch.on_begin = docker.again
         docker.start()
         try:
             machine.follow()
-            assert fake.asked.count("/containers/json") >= 2
-            machine.watch.docker_said("e" * 64, "created", time.time_ns(), None)
-            machine.await_of("e" * 64, "created")
+            life = machine.watch._lives.life("e" * 64)
+            assert life is not None
+            assert life.state == "paused"
+            assert machine.of("e" * 64) == []
         finally:
             docker.stop()
 
