@@ -1,263 +1,20 @@
-"""Real cgroups that look like containers are followed through their lives, in each mode that a machine may be in."""
+"""Who follows containers is told of all of them, also of what was not heard of, and of what Docker says."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bpfd.containers import life_watch as module
-from bpfd.containers.cgroups import Hierarchy, find_hierarchy
 from bpfd.containers.docker import DockerWatch
-from bpfd.containers.index import ContainerIndex
-from bpfd.containers.life_watch import LifeWatch
 from bpfd.containers.lives import Listed
-from bpfd.containers.shown import Places
-from bpfd.event import Container
 from bpfd.plugin import ContainerChange
-from tests.containers.cgroup_dirs import own_cgroup, remove
 from tests.containers.fake_docker import event, eventually, fake_docker
-
-HERE = Places.here()
-MODES = {"v2": Places(HERE.v2, None, None), "hybrid": HERE, "v1": Places(None, HERE.freezer, HERE.memory)}
-CONTROLLERS = "cgroup.controllers"
-LIMITS = ("memory.max", "memory.limit_in_bytes")
-HOG = "a = b'x' * (64 << 20)"
-
-
-class Machine:
-    """An index and a watch of it, told of cgroups as the kernel would."""
-
-    def __init__(self, places: Places, hierarchy: Hierarchy) -> None:
-        self.places, self.hierarchy = places, hierarchy
-        self.index = ContainerIndex(hierarchy)
-        self.watch = LifeWatch(self.index, places)
-        self.index.on_cgroup, self.index.on_gone = self.watch.cgroup_came, self.watch.cgroup_went
-        self.changes: list[ContainerChange] = []
-
-    def follow(self) -> None:
-        self.index.scan()
-        self.watch.follow(self.changes.append)
-
-    def close(self) -> None:
-        self.watch.unfollow(self.changes.append)
-        self.watch.close()
-        self.index.close()
-
-    def of(self, container_id: str) -> list[str]:
-        """What was told of a container."""
-        return [change.action for change in list(self.changes) if change.container.id == container_id]
-
-    def await_of(self, container_id: str, *actions: str) -> None:
-        """Wait until exactly this was told of it."""
-        eventually(lambda: len(self.of(container_id)) >= len(actions))
-        assert self.of(container_id) == list(actions)
-
-
-class Box:
-    """A container of cri-o, as far as its cgroups tell, in every hierarchy of a machine."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine, self.id = machine, secrets.token_hex(32)
-        places = machine.places
-        mounts = dict.fromkeys(Path(place[0]) for place in (places.v2, places.freezer, places.memory) if place)
-        self.name = f"bpfd-test-{secrets.token_hex(8)}/crio-{self.id}.scope"
-        self.paths = [mount / self.name for mount in mounts]
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def make(self, *, is_heard_of: bool = True) -> None:
-        for path in self.paths:
-            path.mkdir(parents=True)
-        self.cgroup = (self.machine.hierarchy.mount / self.name).stat().st_ino
-        if is_heard_of:
-            self.machine.index.created(self.cgroup, f"/{self.name}")
-
-    def run(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start a process in it."""
-        procs = " ".join(f"{path}/cgroup.procs" for path in self.paths)
-        script = f'for f in {procs}; do echo $$ > $f; done; exec "$@"'
-        process = subprocess.Popen(["sh", "-c", script, "sh", *words], stderr=subprocess.DEVNULL)
-        self.processes.append(process)
-        return process
-
-    def freeze(self, frozen: bool) -> None:
-        """As its runtime does: by v1 where there is a v1 freezer."""
-        for path in self.paths:
-            if (path / "freezer.state").exists():
-                (path / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
-                return
-        (self.paths[0] / "cgroup.freeze").write_text(str(int(frozen)))
-
-    def end(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-        self.processes.clear()
-
-    def remove(self, *, is_heard_of: bool = True) -> None:
-        for path in self.paths:
-            remove(path.parent)
-        if is_heard_of:
-            self.machine.index.removed(self.cgroup)
-
-    def close(self) -> None:
-        for path in self.paths:
-            for name, text in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
-                if (path / name).exists():
-                    (path / name).write_text(text)
-        self.end()
-        for path in self.paths:
-            if path.parent.exists():
-                remove(path.parent)
-
-
-def has_memory(places: Places) -> bool:
-    """Whether one of its hierarchies limits memory."""
-    return places.memory is not None or bool(places.v2 and "memory" in Path(places.v2[0], CONTROLLERS).read_text())
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POLL_S", 0.05)
-
-
-@pytest.fixture(params=MODES)
-def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
-    with a_machine(request.param) as made:
-        yield made
-
-
-@contextmanager
-def a_machine(mode: str) -> Iterator[Machine]:
-    made = Machine(MODES[mode], find_hierarchy(prefer_v1=mode == "v1"))
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def box(machine: Machine) -> Iterator[Box]:
-    """Not made yet."""
-    made = Box(machine)
-    yield made
-    made.close()
-
-
-@pytest.fixture(params=[mode for mode, places in MODES.items() if has_memory(places)])
-def limited(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """One that is followed and has 16 MiB, in the modes that have this machine's memory controller."""
-    with a_machine(request.param) as machine:
-        made = Box(machine)
-        try:
-            machine.follow()
-            made.make()
-            (limit,) = [path / name for path in made.paths for name in LIMITS if (path / name).exists()]
-            limit.write_text(str(16 << 20))
-            yield made
-        finally:
-            made.close()
-
-
-def test_the_cgroup_of_a_container_tells_its_life(machine: Machine, box: Box) -> None:
-    machine.follow()
-    box.make()
-    machine.await_of(box.id, "created")
-    first = box.run("sleep", "1000")
-    machine.await_of(box.id, "created", "running")
-    box.run("sleep", "1000")
-    box.freeze(True)
-    machine.await_of(box.id, "created", "running", "paused")
-    box.freeze(False)
-    machine.await_of(box.id, "created", "running", "paused", "resumed")
-    box.end()
-    machine.await_of(box.id, "created", "running", "paused", "resumed", "exited")
-    box.remove()
-    machine.await_of(box.id, "created", "running", "paused", "resumed", "exited", "destroyed")
-    told = [change for change in machine.changes if change.container.id == box.id]
-    assert {change.container.runtime for change in told} == {"cri-o"}
-    assert {change.exit_code for change in told} == {None}
-    assert [change.host_pid for change in told] == [0, *[first.pid] * 5]
-    assert all(abs(change.time - time.time_ns()) < 60 * 10**9 for change in told)
-    assert [change.time for change in told] == sorted(change.time for change in told)
-
-
-def test_the_first_process_is_the_one_that_is_number_1_of_its_own_namespace(machine: Machine, box: Box) -> None:
-    """A runtime's own processes are in the cgroup for a moment, and are older."""
-    machine.follow()
-    box.make()
-    outer = box.run("unshare", "--pid", "--fork", "sleep", "1000")
-    machine.await_of(box.id, "created", "running")
-    (init,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
-    assert machine.changes[-1].host_pid == int(init)
-    subprocess.run(["kill", "-9", init], check=True)
-    outer.wait()
-    machine.await_of(box.id, "created", "running", "exited")
-
-
-def test_what_was_there_before_is_not_told_but_what_becomes_of_it_is(machine: Machine, box: Box) -> None:
-    box.make()
-    process = box.run("sleep", "1000")
-    eventually(lambda: all(str(process.pid) in (path / "cgroup.procs").read_text().split() for path in box.paths))
-    machine.follow()
-    box.freeze(True)
-    machine.await_of(box.id, "paused")
-    assert machine.changes[-1].host_pid == process.pid
-    box.freeze(False)
-    machine.await_of(box.id, "paused", "resumed")
-
-
-def test_one_that_was_there_and_empty_has_a_first_process_once_it_runs(machine: Machine, box: Box) -> None:
-    box.make()
-    machine.follow()
-    process = box.run("sleep", "1000")
-    machine.await_of(box.id, "running")
-    assert machine.changes[-1].host_pid == process.pid
-
-
-def test_a_container_with_cgroups_of_its_own_below_is_one(machine: Machine, box: Box) -> None:
-    machine.follow()
-    box.make()
-    inner = machine.hierarchy.mount / box.name / "init.scope"
-    inner.mkdir()
-    machine.index.created(inner.stat().st_ino, f"/{box.name}/init.scope")
-    box.run("sleep", "1000")
-    machine.await_of(box.id, "created", "running")
-    number = inner.stat().st_ino
-    inner.rmdir()
-    machine.index.removed(number)
-    box.end()
-    machine.await_of(box.id, "created", "running", "exited")
-
-
-def test_a_container_that_was_gone_before_anybody_looked_is_created_and_destroyed(machine: Machine, box: Box) -> None:
-    machine.follow()
-    box.make(is_heard_of=False)
-    cgroup = box.cgroup
-    box.remove(is_heard_of=False)
-    machine.index.created(cgroup, f"/{box.name}")
-    machine.index.removed(cgroup)
-    machine.await_of(box.id, "created", "destroyed")
-
-
-def test_cgroups_of_the_host_are_not_told(machine: Machine, box: Box) -> None:
-    machine.follow()
-    with own_cgroup(machine.hierarchy.mount) as path:
-        machine.index.created(path.stat().st_ino, f"/{path.name}")
-        (path / "sub").mkdir()
-        machine.index.created((path / "sub").stat().st_ino, f"/{path.name}/sub")
-        box.make()
-        machine.await_of(box.id, "created")
-    assert [change.container.id for change in machine.changes if path.name in change.container.id] == []
-    assert len({change.container.id for change in machine.changes}) == 1
+from tests.containers.machines import Box, Machine
 
 
 def test_what_was_not_heard_of_is_found_by_looking_at_all(
@@ -278,19 +35,6 @@ def test_what_was_not_heard_of_is_found_by_looking_at_all(
     eventually(lambda: machine.of(box.id)[3:] == ["destroyed"])
 
 
-def test_a_container_that_runs_out_of_memory_says_so(limited: Box) -> None:
-    keeper = limited.run("sleep", "1000")
-    limited.machine.await_of(limited.id, "created", "running")
-    assert limited.run("python3", "-c", HOG).wait(30) == -9
-    limited.machine.await_of(limited.id, "created", "running", "oom")
-    assert limited.machine.changes[-1].host_pid == keeper.pid
-
-
-def test_an_oom_that_ends_the_container_is_told_before_its_end(limited: Box) -> None:
-    assert limited.run("python3", "-c", HOG).wait(30) == -9
-    limited.machine.await_of(limited.id, "created", "running", "oom", "exited")
-
-
 def test_nothing_is_left_when_nobody_follows_any_more(machine: Machine, box: Box) -> None:
     machine.follow()
     box.make()
@@ -303,24 +47,6 @@ def test_nothing_is_left_when_nobody_follows_any_more(machine: Machine, box: Box
     machine.await_of(box.id, "created")
 
 
-def test_no_watch_is_left_of_containers_that_are_gone(machine: Machine) -> None:
-    machine.follow()
-    for _ in range(20):
-        box = Box(machine)
-        try:
-            box.make()
-            machine.await_of(box.id, "created")
-            box.remove()
-            machine.await_of(box.id, "created", "destroyed")
-        finally:
-            box.close()
-    inotify = machine.watch._members._inotify
-    assert inotify is not None
-    watched = Path(f"/proc/self/fdinfo/{inotify.fd}").read_text().count("inotify wd:")
-    assert watched == len(machine.watch._members._by_watch)
-    assert watched <= 2 * len(machine.watch._members._members)
-
-
 def test_a_listener_that_fails_spoils_no_other(machine: Machine, box: Box) -> None:
     def fail(change: ContainerChange) -> None:
         raise RuntimeError("oops")
@@ -330,21 +56,6 @@ def test_a_listener_that_fails_spoils_no_other(machine: Machine, box: Box) -> No
     box.make()
     machine.await_of(box.id, "created")
     machine.watch.unfollow(fail)
-
-
-def test_without_inotify_containers_are_looked_at_once_a_second(
-    machine: Machine, box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def none() -> None:
-        raise OSError(24, "Too many open files")
-
-    monkeypatch.setattr("bpfd.containers.members.Inotify", none)
-    machine.follow()
-    box.make()
-    box.run("sleep", "1000")
-    machine.await_of(box.id, "created", "running")
-    box.end()
-    machine.await_of(box.id, "created", "running", "exited")
 
 
 def test_news_of_cgroups_that_find_no_room_are_counted_and_made_up_for(
@@ -437,63 +148,3 @@ def test_what_docker_says_waits_for_no_room_and_is_not_lost(machine: Machine) ->
     for container_id in ids[1:]:
         machine.await_of(container_id, "created", "oom", "destroyed")
     machine.await_of(ids[0], "created", "oom", "exited")
-
-
-class Files:
-    """An index of one container, whose cgroup is a directory of files that look like those of v2."""
-
-    def __init__(self, place: Path) -> None:
-        self.container = Container("f" * 64, "podman")
-        self.path = place / "libpod"
-        self.path.mkdir()
-        self.write(populated=0, frozen=0, kills=0)
-
-    def write(self, *, populated: int, frozen: int, kills: int) -> None:
-        """In one piece, as the kernel does: the texts have the same length each time."""
-        texts = {
-            "memory.events": f"low 0\noom 9\noom_kill {kills}\noom_group_kill 0\n",
-            "cgroup.events": f"populated {populated}\nfrozen {frozen}\n",
-        }
-        for name, text in texts.items():
-            file = os.open(self.path / name, os.O_WRONLY | os.O_CREAT, 0o600)
-            os.write(file, text.encode())
-            os.close(file)
-
-    def by_id(self, container_id: str) -> Container:
-        return self.container
-
-    def cgroups(self) -> Iterator[tuple[int, Container, str]]:
-        yield from ()
-
-    def path_of(self, cgroup_id: int) -> str | None:
-        return "/libpod"
-
-
-def test_v2_tells_of_memory_and_nothing_is_read_again_and_again(tmp_path: Path) -> None:
-    files, changes = Files(tmp_path), list[ContainerChange]()
-    watch = LifeWatch(files, Places((str(tmp_path), "/"), None, None))
-    watch.follow(changes.append)
-    try:
-        watch.cgroup_came(5, files.container, None)
-        eventually(lambda: [change.action for change in changes] == ["created"])
-        files.write(populated=1, frozen=0, kills=0)
-        eventually(lambda: [change.action for change in changes][1:] == ["running"])
-        files.write(populated=1, frozen=1, kills=2)
-        eventually(lambda: sorted(change.action for change in changes[2:]) == ["oom", "paused"])
-        files.write(populated=0, frozen=0, kills=2)
-        eventually(lambda: [change.action for change in changes[4:]] == ["exited"])
-        assert list(watch._members._turn) == []
-    finally:
-        watch.unfollow(changes.append)
-        watch.close()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "populated", "populated x\n", "populated 1 2\n", "\0\xff", "frozen 1\n" * 100_000, "populated -1\n"]
-)
-def test_a_file_that_makes_no_sense_shows_nothing(tmp_path: Path, text: str) -> None:
-    files = Files(tmp_path)
-    (files.path / "cgroup.events").write_text(text, encoding="latin-1")
-    shown = Places((str(tmp_path), "/"), None, None).look("/libpod")
-    assert shown is not None
-    assert (shown.populated, shown.oom_kills) == (False, 0)
