@@ -96,7 +96,7 @@ class Told:
         self.calls.append((container_id, name, image, dict(labels)))
 
     def by_id(self, container_id: str) -> Container:
-        return next((Container(*call[:1], "docker", *call[1:]) for call in self.calls if call[0] == container_id), HOST)
+        return next((Container(call[0], "docker", *call[1:]) for call in self.calls if call[0] == container_id), HOST)
 
 
 class Followed:
