@@ -36,7 +36,6 @@ static __always_inline void copy_arguments(struct bpfd_event *e, struct mm_struc
 }
 
 BPFD_LATE(e) {
-  e->ancestors_length = 0;
   bpfd_name_ancestors(e, (struct task_struct *)bpf_get_current_task());
   if (e->ancestors_length)
     bpfd_kernel_string(e, ancestors, e->bpfd_ancestors);

@@ -13,7 +13,7 @@
 #else
 #define O_LARGEFILE 0100000
 #endif
-#define O_PATH 010000000                  /* with it the kernel does not look at those (open(2)) */
+#define O_PATH 010000000 /* with it the kernel does not look at the others (open(2)) */
 
 /* As VIA in open.py. */
 enum via { OPENAT, OPENAT2, OPEN, CREAT, OPEN_BY_HANDLE_AT, IO_URING };

@@ -28,7 +28,7 @@ FILE_TYPES = {
 }
 """What a file is, by the four bits of its mode that say so (inode(7))."""
 VIA = dict(enumerate(("openat", "openat2", "open", "creat", "open_by_handle_at", "io_uring")))
-"""As enum via in open.c."""
+"""As enum via in open.h."""
 _MINOR_BITS = 20
 """How the kernel keeps a device's two numbers in one (MINORBITS in include/linux/kdev_t.h)."""
 _others = Flags({name: getattr(os, name) for name in _FLAGS.split()}, none="")

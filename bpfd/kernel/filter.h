@@ -208,6 +208,7 @@ static __always_inline struct bpfd_event *bpfd_begin_of(struct task_struct *task
     e->pid = task->tgid;
     e->tid = task->pid;
     e->bpfd_of_other = 0;
+    e->ancestors_length = 0;
   }
   e->return_value = 0;
   e->bpfd_step = e->bpfd_more = e->bpfd_is_late = 0;
@@ -560,16 +561,15 @@ int bpfd_emit(void *context) {
     return 0;
   counts->passed++;
   e->bpfd_time = bpf_ktime_get_boot_ns();
-  if (!BPFD_OF_OTHER(e)) {
+  if (!BPFD_OF_OTHER(e))
     bpfd_identify_current(e);
-    e->ancestors_length = 0;
-  }
   void *image = bpfd_rules.lookup(&zero);
   struct bpfd_page *page = image ? bpfd_page(image, 0) : 0;
   e->bpfd_signal = page ? bpfd_send(e, &page->head) : 0;
-  if (!BPFD_OF_OTHER(e) && (!page || page->head.wants_ancestors))
+  bool wants_ancestors = !page || page->head.wants_ancestors;
+  if (wants_ancestors && !BPFD_OF_OTHER(e) && !e->ancestors_length) /* else the tracer has named them for itself */
     bpfd_name_ancestors(e, (struct task_struct *)bpf_get_current_task());
-  u64 at = e->ancestors_length;
+  u64 at = wants_ancestors ? e->ancestors_length : 0;
   bpfd_barrier(at);
   if (at >= BPFD_ANCESTORS)
     at = 0;
