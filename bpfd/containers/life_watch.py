@@ -159,6 +159,7 @@ class LifeWatch:
         os.eventfd_write(self._wake_fd, 1)
 
     def _know_nothing(self) -> None:
+        """`Lives` reach the members through `_give_up`, so that no cycle keeps both once others take their place."""
         self._lives = Lives(self._tell, self._index.by_id, self._give_up, self._most)
         self._members = Members(self._index, self._places, self._lives)
 

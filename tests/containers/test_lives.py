@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bpfd.containers.lives import HOLD_S, Listed, Lives
+from bpfd.containers.lives import HOLD_S, Listed, Lives, State
 from bpfd.event import Container
 from bpfd.plugin import ContainerChange
 
@@ -14,6 +14,9 @@ DOCKERS = Container("d" * 64, "docker", "web", "nginx:1", {"tier": "front"})
 PODMANS = Container("9" * 64, "podman")
 OTHERS = Container("0" * 64, "docker")
 """Of a Docker that nobody follows."""
+STATES: tuple[State, ...] = ("created", "running", "paused", "running", "exited", "destroyed")
+ACTIONS = ["created", "running", "paused", "resumed", "exited", "destroyed"]
+"""A whole life: the states of it, and what is told."""
 
 
 class Told:
@@ -51,23 +54,20 @@ def told() -> Told:
 
 
 def test_docker_tells_a_whole_life(told: Told) -> None:
-    lives = told.lives
-    for second, state in enumerate(("created", "running", "paused", "running"), 1):
-        lives.said(DOCKERS.id, state, told.at(second))  # type: ignore[arg-type]
-    lives.said(DOCKERS.id, "exited", told.at(5), 3)
-    lives.said(DOCKERS.id, "destroyed", told.at(6))
+    for second, state in enumerate(STATES, 1):
+        told.lives.said(DOCKERS.id, state, told.at(second), 3 if state == "exited" else None)
     changes = list(told.changes)
-    assert told.take() == ["created", "running", "paused", "resumed", "exited", "destroyed"]
+    assert told.take() == ACTIONS
     assert all(change.container == DOCKERS for change in changes)
     assert [change.exit_code for change in changes] == [None, None, None, None, 3, None]
     assert [(change.time - BASE) / S for change in changes] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_cgroup_tells_a_whole_life_where_docker_has_nothing_to_say(told: Told) -> None:
-    for second, state in enumerate(("created", "running", "paused", "running", "exited", "destroyed"), 1):
-        told.lives.showed(PODMANS, 7, state, told.at(second), 4242 if state == "running" else 0)  # type: ignore[arg-type]
+    for second, state in enumerate(STATES, 1):
+        told.lives.showed(PODMANS, 7, state, told.at(second), 4242 if state == "running" else 0)
     changes = list(told.changes)
-    assert told.take() == ["created", "running", "paused", "resumed", "exited", "destroyed"]
+    assert told.take() == ACTIONS
     assert [change.host_pid for change in changes] == [0, 4242, 4242, 4242, 4242, 4242]
     assert len(told.lives) == 0
 
@@ -172,9 +172,15 @@ def test_what_changed_while_docker_was_away_is_told_when_it_is_back(told: Told) 
     lives.said("e" * 64, "paused", told.at(1))
     told.take()
     lives.docker_left()
-    states = [("a", "running", None), ("b", "exited", 7), ("c", "paused", None), ("e", "running", None)]
-    listed = [Listed(name * 64, state, code) for name, state, code in states]  # type: ignore[arg-type]
-    lives.listed([*listed, Listed("1" * 64, "created"), Listed("2" * 64, "exited", 9)], told.at(5), True)
+    listed = [
+        Listed("a" * 64, "running"),
+        Listed("b" * 64, "exited", 7),
+        Listed("c" * 64, "paused"),
+        Listed("e" * 64, "running"),
+        Listed("1" * 64, "created"),
+        Listed("2" * 64, "exited", 9),
+    ]
+    lives.listed(listed, told.at(5), True)
     seen = [(change.container.id[0], change.action, change.exit_code) for change in told.changes]
     assert sorted(seen, key=lambda one: one[0]) == [
         ("1", "created", None),
@@ -307,8 +313,6 @@ def test_where_all_run_one_more_is_not_taken_and_counted() -> None:
     assert (len(told.lives), told.lives.unfollowed) == (3, 2)
 
 
-def test_a_container_of_which_docker_alone_knows_is_dockers() -> None:
-    told = Told()
-    told.lives.listed([], told.at(0), True)
+def test_a_container_of_which_docker_alone_knows_is_dockers(told: Told) -> None:
     told.lives.said("7" * 64, "created", told.at(1))
     assert told.changes[0].container == Container("7" * 64, "docker")
