@@ -188,7 +188,8 @@ class Tracing:
         ring_bytes = self._ring_bytes or tracer.ring_bytes
         spec = Spec(tracer.name, tracer.program, tracer.fields, tracer.probes, ring_bytes)
         loaded = program.load(spec, self._build)
-        # Others may compile for seconds yet, and no rule is in force before they are done. What came before this passed.
+        # Others may compile for seconds yet, and no rule is in force before they are done. What came before
+        # this passed.
         loaded.judge_by(image.nothing())
         for cgroup, runtime in self._known_cgroups().items():
             loaded.set_scope(cgroup, scope_number(runtime))
