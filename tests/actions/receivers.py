@@ -27,11 +27,12 @@ Reply = bytes | Callable[[socket.socket], None]
 
 @dataclass
 class HttpReceiver:
-    """An HTTP server on localhost; each request gets the next of `plan`, then `reply`."""
+    """An HTTP server on localhost; each request gets the next of `plan`, then what `choose` chooses, or `reply`."""
 
     url: str
     reply: Reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     plan: list[Reply] = field(default_factory=list)
+    choose: Callable[[Request], Reply] | None = None
     requests: list[Request] = field(default_factory=list)
 
 
@@ -118,21 +119,31 @@ def serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def _answer(receiver: HttpReceiver, client: socket.socket) -> None:
+    if (request := _heard(client)) is None:
+        return
+    receiver.requests.append(request)
+    reply = receiver.reply
+    if receiver.plan:
+        reply = receiver.plan.pop(0)
+    elif receiver.choose:
+        reply = receiver.choose(request)
+    if callable(reply):
+        reply(client)
+    else:
+        client.sendall(reply)
+
+
+def _heard(client: socket.socket) -> Request | None:
+    """A whole request; nothing when the client ended, or was killed, before it had said it all."""
     with client.makefile("rb") as stream:
         line = stream.readline().decode().strip()
-        if not line:
-            return
         headers: dict[str, str] = {}
-        while text := stream.readline().decode().strip():
-            name, _, value = text.partition(":")
-            headers[name.lower()] = value.strip()
-        body = stream.read(int(headers.get("content-length", "0")))
-        receiver.requests.append(Request(line, headers, body))
-        reply = receiver.plan.pop(0) if receiver.plan else receiver.reply
-        if callable(reply):
-            reply(client)
-        else:
-            client.sendall(reply)
+        while (text := stream.readline()) not in (b"\r\n", b"\n", b""):
+            name, _, value = text.decode().partition(":")
+            headers[name.strip().lower()] = value.strip()
+        length = int(headers.get("content-length", "0"))
+        body = stream.read(length)
+    return Request(line, headers, body) if text and len(body) == length else None
 
 
 @dataclass

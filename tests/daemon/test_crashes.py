@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from bpfd.api.address import parse_address
 from bpfd.api.client import connect
-from tests.actions.receivers import Reply, answer, http_receiver
+from tests.actions.receivers import Reply, Request, answer, http_receiver
 from tests.daemon.running import RunningDaemon, until
 
 TOTAL = 10_000
@@ -56,15 +55,13 @@ def test_ten_thousand_alerts_arrive_over_five_kills_and_a_receiver_that_fails_at
     bad: list[Reply] = [answer("500 No"), answer("503 No", b"", "Retry-After: 0\r\n"), b"", b"garbage\r\n"]
     with http_receiver() as receiver:
 
-        def reply(client: socket.socket) -> None:
-            request = receiver.requests.pop()
+        def choose(request: Request) -> Reply:
             if chance.random() < 0.1:
-                client.sendall(chance.choice(bad))  # type: ignore[arg-type]
-                return
+                return chance.choice(bad)
             accepted[request.headers["webhook-id"], json.loads(request.body)["data"]["filename"]] += 1
-            client.sendall(answer("200 OK"))
+            return answer("200 OK")
 
-        receiver.reply = reply
+        receiver.choose = choose
         daemon.write_rule("watched", RULE.format(place=place))
         config = CONFIG.format(url=receiver.url)
         daemon.start(config=config)
