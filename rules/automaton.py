@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from bpfd.rules.sieve import Sieve
+
 HIT = 1 << 31
 """Set in an entry whose state ends a pattern; the row of that state begins with the number of its mask."""
 END = 1
@@ -66,6 +68,8 @@ class Automaton:
     """Entries of 32 bits."""
     masks: tuple[Mask, ...]
     """What is found at a state, by the number in its row's first entry; number 0 is nothing."""
+    sieve: Sieve
+    """Where in a text a walk that is at row 0 can go on behind."""
 
     @property
     def states(self) -> int:
@@ -73,15 +77,19 @@ class Automaton:
 
     def walk(self, text: bytes) -> Mask:
         """What the kernel finds in `text`: the law that the C side is tested against."""
-        table, classes = self.table, self.classes
-        found = NOTHING
-        row = self.start
-        for symbol in (*(classes[byte] for byte in text), END):
-            entry = table[row + symbol]
-            row = entry & ~HIT
-            if entry & HIT:
-                found = found.with_(self.masks[table[row]])
-        return found
+        row, at, found = self.start, 0, NOTHING
+        while at < len(text):
+            if row == 0 and not self.sieve.may_begin(text, at):
+                at += self.sieve.ahead + 1
+                continue
+            row, found = self._step(row, self.classes[text[at]], found)
+            at += 1
+        return self._step(row, END, found)[1]
+
+    def _step(self, row: int, symbol: int, found: Mask) -> tuple[int, Mask]:
+        entry = self.table[row + symbol]
+        row = entry & ~HIT
+        return row, found.with_(self.masks[self.table[row]]) if entry & HIT else found
 
 
 class TooLarge(Exception):

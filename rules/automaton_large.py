@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy
 import numpy.typing
 
+from bpfd.rules import sieve, sieve_large
 from bpfd.rules.automaton import END, FIRST_CLASS, HIT, NOTHING, Automaton, Mask, Pattern, TooLarge, stride_of
+from bpfd.rules.sieve import Sieve
 
 MOST_STATES = 1 << 20
 MOST_ENTRIES = 1 << 26
@@ -51,7 +53,15 @@ def build(patterns: Sequence[Pattern], same: Sequence[tuple[int, int]] = ()) -> 
     _fill(table, found, trie)
     masks, numbers = _numbered(found)
     table[:, 0] = numbers
-    return Automaton(classes, stride, _BEGIN * stride, table.data.cast("B").cast("I"), masks)
+    start = _BEGIN * stride if any(pattern.at_begin for pattern in patterns) else 0
+    view = table.data.cast("B").cast("I")
+    return Automaton(classes, stride, start, view, masks, _sieve(patterns, same, view[:stride], classes))
+
+
+def _sieve(patterns: Sequence[Pattern], same: Sequence[tuple[int, int]], row: memoryview, classes: bytes) -> Sieve:
+    if sieve.blurs(same):
+        return sieve.of_row(row, classes)
+    return sieve_large.of_patterns([pattern.text for pattern in patterns if not pattern.at_begin])
 
 
 def _classes(patterns: Sequence[Pattern], same: Sequence[tuple[int, int]]) -> tuple[bytes, int]:

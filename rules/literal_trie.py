@@ -30,6 +30,8 @@ class Part:
     """What is found when a state is entered."""
     at_end: Mapping[int, Mask]
     """What is found if the text ends in a state."""
+    begins: Sequence[bytes] | None
+    """The plain patterns that it looks for from home on; None: patterns of another kind."""
 
 
 def make(patterns: Iterable[Pattern], ignore_case: bool) -> Part:
@@ -49,7 +51,8 @@ def make(patterns: Iterable[Pattern], ignore_case: bool) -> Part:
         found = at_end if pattern.at_end else hits
         mark = Mask(pattern.wanted, pattern.refused, pattern.undecided)
         found[state] = found.get(state, NOTHING).with_(mark)
-    return Part(classes, 0, children[0], _with_ways_back(children, hits, at_end), 1, hits, at_end)
+    begins = [pattern.text for pattern in patterns if not pattern.at_begin]
+    return Part(classes, 0, children[0], _with_ways_back(children, hits, at_end), 1, hits, at_end, begins)
 
 
 def _classes(patterns: Sequence[Pattern], ignore_case: bool) -> bytes:

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bpfd.rules import literal_trie
+from bpfd.rules import literal_trie, sieve
 from bpfd.rules.automaton import END, FIRST_CLASS, HIT, NOTHING, Automaton, Mask, Pattern, TooLarge, stride_of
 from bpfd.rules.budget import Budget
 from bpfd.rules.bytewise import ByteDfa
@@ -45,7 +45,8 @@ def part_of(search: ByteDfa, mark: Mask) -> Part:
     if search.home in at_end:
         at_end[FOUND_STATE] = mark
     home_ways = {c: to for c, to in enumerate(home_row) if to != search.home}
-    return Part(search.classes, search.home, home_ways, ways, dfa.start, {FOUND_STATE: mark}, at_end)
+    begins = None if home_ways else ()
+    return Part(search.classes, search.home, home_ways, ways, dfa.start, {FOUND_STATE: mark}, at_end, begins)
 
 
 def build(
@@ -62,7 +63,17 @@ def build(
     stride = stride_of(alphabet.count)
     walker = _Walker(parts, alphabet, budget, most_states)
     walker.walk()
-    return walker.automaton(stride)
+    return walker.automaton(stride, None if sieve.blurs(same) else _begins(parts))
+
+
+def _begins(parts: Sequence[Part]) -> list[bytes] | None:
+    """The plain patterns that may begin anywhere; None: there are patterns of another kind that may."""
+    begins: list[bytes] = []
+    for part in parts:
+        if part.begins is None:
+            return None
+        begins += part.begins
+    return begins
 
 
 class _Alphabet:
@@ -187,8 +198,8 @@ class _Walker:
             found.append(mask)
         return found
 
-    def automaton(self, stride: int) -> Automaton:
-        """The table: the states, then one for each mask that the text's end finds."""
+    def automaton(self, stride: int, begins: Sequence[bytes] | None) -> Automaton:
+        """The table: the states, then one for each mask that the text's end finds. `begins`: as `_begins` has it."""
         masks = {NOTHING: 0}
         numbers = [masks.setdefault(mask, len(masks)) for _, mask in self.states]
         ends: dict[Mask, int] = {NOTHING: 0}
@@ -205,4 +216,6 @@ class _Walker:
         for state in range(len(self.rows), len(numbers)):
             table[state * stride] = numbers[state]
         view = memoryview(table.tobytes()).cast("I")
-        return Automaton(bytes(self.alphabet.classes), stride, self.start * stride, view, tuple(masks))
+        classes = bytes(self.alphabet.classes)
+        found = sieve.of_row(view, classes) if begins is None else sieve.of_patterns(begins)
+        return Automaton(classes, stride, self.start * stride, view, tuple(masks), found)

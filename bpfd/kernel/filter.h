@@ -28,6 +28,21 @@
     asm goto("goto %l0" : : : : label);                                                                              \
     __builtin_unreachable();                                                                                         \
   }
+/* Of a variable the verifier is to know no more than that bits outside `mask` are 0: it follows each value that it can
+ * tell from others through all of a loop that is left. */
+#define bpfd_forget(value, mask)                                                                                     \
+  {                                                                                                                  \
+    bpfd_barrier(value);                                                                                             \
+    (value) &= (mask);                                                                                               \
+    bpfd_barrier(value);                                                                                             \
+  }
+/* The same for what an answer says of its operands: this is arithmetic, and tells nothing. */
+#define bpfd_is_negative(number)                                                                                     \
+  ({                                                                                                                 \
+    u64 sign = (u64)(number) >> 63;                                                                                  \
+    bpfd_barrier(sign);                                                                                              \
+    sign;                                                                                                            \
+  })
 /* Is a variable less than `low` or more than `high`? In two steps: of both the compiler makes a subtraction that wraps,
  * which the verifier of Linux 6.12 does not follow. */
 #define bpfd_is_outside(value, low, high)                                                                            \
@@ -87,6 +102,11 @@ struct bpfd_text_plan {
   u64 free;
   u32 start, root;
 };
+/* Where in a text no pattern begins, see sieve.py: bits by a hash of a block of the text. */
+struct bpfd_sieve {
+  u32 bits, mask;
+  u8 shift, ahead, shortest, padding[5];
+};
 struct bpfd_number_plan {
   u64 free;
   u32 used, page, count, padding;
@@ -108,6 +128,7 @@ struct bpfd_head {
   struct bpfd_number_plan number[BPFD_NUMBERS];
   u8 classes[BPFD_TEXTS][256];
   u64 asks[BPFD_TEXTS]; /* bits of rules that look at the text */
+  struct bpfd_sieve sieve[BPFD_TEXTS];
 };
 struct bpfd_page {
   union {
@@ -122,6 +143,7 @@ _Static_assert(__builtin_offsetof(struct bpfd_head, text) == 432, "image.py");
 _Static_assert(__builtin_offsetof(struct bpfd_head, number) == 688, "image.py");
 _Static_assert(__builtin_offsetof(struct bpfd_head, classes) == 1456, "image.py");
 _Static_assert(__builtin_offsetof(struct bpfd_head, asks) == 5552, "image.py");
+_Static_assert(__builtin_offsetof(struct bpfd_head, sieve) == 5680, "image.py");
 _Static_assert(sizeof(struct bpfd_head) <= 8192, "image.py");
 
 struct bpfd_page_room BPFD_ROOM_FOR(struct bpfd_page);
@@ -286,21 +308,16 @@ static __always_inline bool bpfd_give_up(struct bpfd_event *e) {
   return true;
 }
 
-/* Most bytes lead back to the root. To say so with a branch, where a plain load would do, lets the processor guess and go
- * on with the next byte at once: a text of 41 bytes takes half the time. */
+/* From one row to the next. What is rare is asked once: is the row in another page, or has it found something? */
 #define BPFD_WALK_STEP(symbol)                                                                                       \
   {                                                                                                                  \
     u32 entry = page->entry[(row + (symbol)) & (BPFD_PAGE_WORDS - 1)];                                               \
-    if (entry == root && at == home)                                                                                 \
-      row = root & ~BPFD_HIT;                                                                                        \
-    else {                                                                                                           \
-      row = entry & ~BPFD_HIT;                                                                                       \
-      if (row / BPFD_PAGE_WORDS != at) {                                                                             \
-        at = row / BPFD_PAGE_WORDS;                                                                                  \
-        page = bpfd_page(image, at);                                                                                 \
-        if (!page)                                                                                                   \
-          return bpfd_give_up(e);                                                                                    \
-      }                                                                                                              \
+    row = entry & ~BPFD_HIT;                                                                                         \
+    if (entry / BPFD_PAGE_WORDS != at) {                                                                             \
+      at = row / BPFD_PAGE_WORDS;                                                                                    \
+      page = bpfd_page(image, at);                                                                                   \
+      if (!page)                                                                                                     \
+        return bpfd_give_up(e);                                                                                      \
       if (entry & BPFD_HIT) {                                                                                        \
         struct bpfd_page *masks = bpfd_page(image, head->masks);                                                     \
         if (!masks)                                                                                                  \
@@ -312,6 +329,10 @@ static __always_inline bool bpfd_give_up(struct bpfd_event *e) {
       }                                                                                                              \
     }                                                                                                                \
   }
+
+/* Is a block among those that patterns have near their begin? */
+#define BPFD_IN_SIEVE(hash)                                                                                          \
+  (bits->entry[(sieve->bits + ((hash) >> shift >> 5)) & (BPFD_PAGE_WORDS - 1)] >> ((hash) >> shift & 31) & 1)
 
 /* Walk one text through its automaton, and narrow the candidates by what is found; false: none is left. Where the text
  * lies goes through the map: the verifier knows nothing of what is there, and so takes all fields to be alike. */
@@ -326,21 +347,40 @@ static __always_inline bool bpfd_judge_text(struct bpfd_event *e, void *image, s
   BPFD_LOCATE_TEXT(e)
   u32 plan = e->bpfd_plan & (BPFD_TEXTS - 1), base = e->bpfd_base;
   u64 size = e->bpfd_size;
-  u32 row = head->text[plan].start, root = head->text[plan].root;
-  u32 home = root / BPFD_PAGE_WORDS, at = row / BPFD_PAGE_WORDS;
+  u32 row = head->text[plan].start, root = head->text[plan].root & ~BPFD_HIT, at = row / BPFD_PAGE_WORDS;
   u8 *classes = head->classes[plan];
   struct bpfd_page *page = at ? bpfd_page(image, at) : first;
+  struct bpfd_sieve *sieve = &head->sieve[plan];
+  u32 bits_at = sieve->bits / BPFD_PAGE_WORDS, shift = sieve->shift & 31;
+  u64 ahead = sieve->ahead & 3, shortest = sieve->shortest;
+  struct bpfd_page *bits = bits_at ? bpfd_page(image, bits_at) : first;
   bpfd_barrier(base);
-  bpfd_barrier(size); /* what is asked of it here is the loop's bound, which the verifier goes by */
-  if (!page || size >= BPFD_WALK || base > sizeof(*e) - BPFD_WALK) {
+  bpfd_barrier(size);
+  if (!page || !bits || size >= BPFD_WALK || base > sizeof(*e) - BPFD_WALK - 8) {
     e->bpfd_undecided = 1;
     goto found;
   }
   char *text = (char *)e + base;
+  e->bpfd_place = 0;
+  u64 i = *(volatile u32 *)&e->bpfd_place;
 #pragma nounroll
-  for (u64 i = 0; i < size; i++) {
-    bpfd_barrier(i); /* else it counts down to zero, of which the verifier of Linux 6.1 learns no bound */
+  for (u32 turn = 0; turn < BPFD_WALK; turn++) {
+    bpfd_forget(i, BPFD_WALK - 1);
+    bpfd_forget(row, ~BPFD_HIT);
+    if (row == root) {
+      row = root; /* the processor guesses that it is, and need not wait until it knows */
+      bpfd_barrier(row);
+      if (bpfd_is_negative(size - shortest - i))
+        break;
+      u32 block = (*(u32 *)(text + i + ahead) | 0x20202020) & sieve->mask;
+      if (!BPFD_IN_SIEVE(block * 0x9e3779b1) || !BPFD_IN_SIEVE(block * 0x85ebca77)) {
+        i += ahead + 1;
+        continue;
+      }
+    } else if (bpfd_is_negative(size - 1 - i))
+      break;
     BPFD_WALK_STEP(classes[(u8)text[i]])
+    i++;
   }
   BPFD_WALK_STEP(BPFD_END)
 found:

@@ -23,7 +23,7 @@ PAGE_BYTES = 65536
 PAGE_WORDS = PAGE_BYTES // 4
 SCOPES = 32
 MOST_MASKS = 2048
-ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, ASKS_AT, ROWS_AT = 304, 432, 688, 1456, 5552, 8192
+ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, ASKS_AT, SIEVE_AT, ROWS_AT = 304, 432, 688, 1456, 5552, 5680, 8192
 EMIT, NUMBERS, TEXT, LATE = range(4)
 """The steps, as BPFD_STEP_ in filter.h."""
 SMALL_TABLE = 1 << 18
@@ -31,6 +31,7 @@ SMALL_TABLE = 1 << 18
 UNKNOWN_SCOPE = SCOPES - 1
 _TEXT = struct.Struct("=QII")
 _NUMBER = struct.Struct("=QIIII")
+_SIEVE = struct.Struct("=IIBBB5x")
 _MASK = struct.Struct("=QQQ")
 _BOUND = struct.Struct("=QQ")
 _NO_RULES_YET = 0xFFFFFFFF
@@ -97,8 +98,13 @@ def lay_out(plan: Plan, tracer_fields: tuple[Field, ...], generation: int, signa
 
 
 def _lay_rows(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, image: Image, masks: _Masks) -> None:
-    """All automata's rows one after the other, each told to the head."""
+    """All automata's sieves and rows one after the other, each told to the head."""
     for _, walk, automaton, number, _ in _walks(plan, tracer_fields):
+        sieve = automaton.sieve
+        place = image.add(sieve.bits, len(sieve.bits)) // 4
+        _SIEVE.pack_into(
+            head, SIEVE_AT + number * _SIEVE.size, place, sieve.mask, sieve.shift, sieve.ahead, sieve.shortest
+        )
         aligned = automaton.stride * 4
         base = -(-image.end // aligned) * aligned // 4
         image.add(_rows(automaton, base, masks.add(automaton.masks)), aligned)

@@ -189,6 +189,30 @@ def test_the_kernel_drops_nothing_that_python_matches_and_is_exact_where_it_says
     judged(opens, witness, *given)
 
 
+@st.composite
+def long_pieces_and_files(draw: st.DrawFn) -> tuple[list[Condition], list[bytes]]:
+    """Files with long names, and rules on parts of them, of some length at least."""
+    least = draw(st.integers(2, 9))
+    files = draw(st.lists(st.text("abAB.", min_size=least, max_size=40).map(str.encode), min_size=1, max_size=5))
+    rules: list[Condition] = []
+    for _ in range(draw(st.integers(1, 6))):
+        name = draw(st.sampled_from(files)).decode()
+        begin = draw(st.integers(0, len(name) - least))
+        piece = name[begin : begin + draw(st.integers(least, 12))]
+        changed = piece[:-1] + draw(st.sampled_from([piece[-1], "a", "."]))
+        operator = draw(st.sampled_from(["contains", "contains", "suffix"]))
+        rules.append(model.Test("filename", operator, (changed,), draw(st.booleans())))
+    return rules, files
+
+
+@settings(SETTINGS, max_examples=60)
+@given(long_pieces_and_files())
+def test_rules_on_long_parts_of_names_lose_nothing_wherever_they_begin(
+    opens: Bench, witness: Bench, given: tuple[list[Condition], list[bytes]]
+) -> None:
+    judged(opens, witness, *given)
+
+
 @settings(SETTINGS, max_examples=15)
 @given(st.lists(conditions, min_size=65, max_size=90), st.lists(raw_names, min_size=1, max_size=6))
 def test_rules_that_share_bits_lose_nothing(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpfd.rules import automaton, automaton_large, field_automata
+from bpfd.rules import automaton, automaton_large, field_automata, sieve, sieve_large
 from bpfd.rules.automaton import NOTHING, Automaton, Mask, Pattern, TooLarge
 from bpfd.rules.field_automata import Room
 
@@ -29,6 +29,7 @@ with_case_or_without = patterns | patterns.map(
     lambda pattern: pattern._replace(text=pattern.text.lower(), ignore_case=True)
 )
 texts = few_bytes | st.binary(max_size=20)
+pieces = st.lists(st.sampled_from(list(b"aB/ ")), min_size=1, max_size=9).map(bytes)
 LARGE_ENOUGH = automaton.SMALL // 8 + 1
 
 
@@ -103,6 +104,49 @@ def test_both_ways_to_build_make_automata_that_find_alike(listed: list[Pattern],
 def test_bytes_that_count_as_one_are_found_for_each_other(listed: list[Pattern], text: bytes) -> None:
     made = build(listed, ((0, ord(" ")),))
     assert made.walk(text) == searched(listed, text.replace(b"\0", b" "))
+
+
+@st.composite
+def long_patterns_and_texts(draw: st.DrawFn) -> tuple[list[Pattern], list[bytes]]:
+    """Patterns of some bytes at least, so that a walk looks far ahead, and texts made of them and of parts of them."""
+    least = draw(st.integers(1, 9))
+    long_enough = st.lists(st.sampled_from(list(b"aB/ ")), min_size=least, max_size=12).map(bytes)
+    either, no = st.booleans(), st.just(False)
+    one = st.builds(Pattern, long_enough, either, either, st.integers(1, 15), st.just(0), no, no)
+    listed = draw(st.lists(one, min_size=1, max_size=9))
+    if draw(either):
+        listed = [pattern._replace(text=pattern.text.lower(), ignore_case=True) for pattern in listed]
+    part = st.sampled_from([pattern.text for pattern in listed]) | pieces | st.just(b"A\0")
+    made = draw(st.lists(st.lists(part, max_size=5).map(b"".join), min_size=1, max_size=6))
+    return listed, [text[draw(st.integers(0, 3)) :] for text in made]
+
+
+@given(long_patterns_and_texts(), st.booleans())
+def test_long_patterns_are_found_wherever_they_begin(given: tuple[list[Pattern], list[bytes]], large: bool) -> None:
+    listed, some = given
+    same = ((0, ord(" ")),)
+    made = automaton_large.build(listed, same) if large else build(listed, same)
+    for text in some:
+        assert made.walk(text) == searched(listed, text.replace(b"\0", b" "))
+
+
+@given(st.lists(st.binary(max_size=9), max_size=30))
+def test_both_ways_to_make_a_sieve_make_the_same(begins: list[bytes]) -> None:
+    assert sieve_large.of_patterns(begins) == sieve.of_patterns(begins)
+
+
+def test_a_walk_looks_at_every_fourth_place_where_no_long_pattern_begins() -> None:
+    made = build([Pattern(b"/etc/shadow", False, False, 1, 0)]).sieve
+    text = b"/usr/lib/x86_64-linux-gnu/libselinux.so.1"
+    assert made.ahead == 3
+    assert not any(made.may_begin(text, at) for at in range(len(text)))
+    assert all(made.may_begin(b"/var" + b"/etc/shadow", at) for at in (1, 2, 3, 4))
+
+
+def test_bytes_that_a_sieve_would_tell_apart_are_found_for_each_other() -> None:
+    listed = [Pattern(b"/etc/shadow", False, False, 1, 0)]
+    for made in (build(listed, ((ord("x"), ord("/")),)), automaton_large.build(listed, ((ord("x"), ord("/")),))):
+        assert made.walk(b"-xetcxshadow-").wanted == 1
 
 
 def test_without_patterns_nothing_is_found() -> None:
