@@ -79,8 +79,8 @@ class Automaton:
         """What the kernel finds in `text`: the law that the C side is tested against."""
         row, at, found = self.start, 0, NOTHING
         while at < len(text):
-            if row == 0 and not self.sieve.may_begin(text, at):
-                at += self.sieve.ahead + 1
+            if row == 0 and (skipped := self.sieve.skips(text, at)):
+                at += skipped
                 continue
             row, found = self._step(row, self.classes[text[at]], found)
             at += 1

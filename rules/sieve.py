@@ -1,16 +1,19 @@
-"""Where in a text no pattern begins, told by blocks of up to four bytes (Wu and Manber 1994, kept as in Bloom 1970).
+"""Where in a text no pattern begins, told by blocks of bytes (Wu and Manber 1994, kept as in Bloom 1970) or by each.
 
-A walk that is at row 0 has no part of a pattern behind it. It looks at the block that stands `ahead` bytes from it:
-each pattern that begins here or up to there has that block near its own begin. If no pattern has, the walk goes on
-behind that place: one look for what would be up to four steps. A false alarm costs steps, and there is never a miss.
+A walk that is at row 0 has no part of a pattern behind it. By blocks, it looks at the one that stands `ahead` bytes
+from it: each pattern that begins here or up to there has that block near its own begin. If no pattern has, the walk
+goes on behind that place. By bytes, it goes on behind the next four if no pattern begins with one of them. Either is
+one look for what would be up to four steps. A false alarm costs steps, and there is never a miss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+NO_SIEVE, BYTES, BLOCKS = range(3)
+"""The kinds, as BPFD_BYTES and BPFD_BLOCKS in filter.h."""
 FOLD = 0x20
 """Set in all bytes: A to Z count as a to z, and NUL as the space that stands for it."""
 HASHES = 0x9E3779B1, 0x85EBCA77
@@ -21,19 +24,24 @@ set a quarter of them, and one block of fourteen is a false alarm."""
 BITS_EACH = 16
 """How many bits there are for a block, as far as there may be."""
 BLOCK = 4
-"""Bytes of the longest block."""
+"""Bytes of the longest block, and how many bytes are looked at one by one."""
 LONGEST = 255
 """Patterns that are longer count as so long, and none as one of that kind."""
+FEW = 8
+"""With so many bytes that patterns begin with, or fewer, it is worth while to look for these bytes."""
 _AHEAD = (0, 0, 0, 1, 1, 1, 2)
 """How far ahead the block stands, by the shortest pattern's bytes."""
 _FARTHEST = 3
 """The same for longer ones."""
+_LONG = 6
+"""Patterns of so many bytes are looked for by blocks, whatever they begin with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sieve:
     """Where no pattern begins: `struct bpfd_sieve` in filter.h."""
 
+    kind: int
     shortest: int
     """Bytes of the shortest pattern, 1 to 255: where fewer are left of a text, none begins."""
     ahead: int
@@ -41,16 +49,21 @@ class Sieve:
     mask: int
     """Which bits of 32 are the block's; the text's bytes begin at the lowest."""
     shift: int
-    """How many bits of a hash are too many to number the bits of `bits`."""
-    bits: bytes
+    """How many bits of a hash are too many to number the bits of `table`."""
+    table: bytes
+    """By blocks, bits by their hashes. By bytes, for each of the 256 whether a pattern begins with it."""
 
-    def may_begin(self, text: bytes, at: int) -> bool:
-        """Whether a pattern may begin at `at`, or up to `ahead` bytes behind it."""
+    def skips(self, text: bytes, at: int) -> int:
+        """How many bytes a walk that is at row 0 goes on without a step; 0: it takes a step."""
         if at + self.shortest > len(text):
-            return False
+            return len(text) - at
+        if self.kind == BYTES:
+            return 0 if any(self.table[byte] for byte in text[at : at + BLOCK]) else BLOCK
+        if self.kind == NO_SIEVE:
+            return 0
         first = at + self.ahead
-        block = _block(text[first : first + BLOCK], self.mask)
-        return all(_is_set(self.bits, number) for number in _numbers(block, self.shift))
+        numbers = _numbers(_block(text[first : first + BLOCK], self.mask), self.shift)
+        return 0 if all(self.table[number >> 3] >> (number & 7) & 1 for number in numbers) else self.ahead + 1
 
 
 class Shape(NamedTuple):
@@ -66,34 +79,43 @@ class Shape(NamedTuple):
         return (1 << 8 * self.length) - 1
 
 
-def shape_of(texts: Iterable[bytes]) -> Shape | None:
-    """The longest and farthest blocks that all of `texts` have; None: one is empty, and has none."""
-    shortest = min(map(len, texts), default=LONGEST)
-    if not shortest:
-        return None
-    ahead = _AHEAD[shortest] if shortest < len(_AHEAD) else _FARTHEST
-    return Shape(min(shortest, LONGEST), ahead, min(BLOCK, shortest - ahead))
-
-
 def of_patterns(texts: Sequence[bytes]) -> Sieve:
     """The sieve of plain patterns, each of which may begin anywhere, with case or without."""
     shape = shape_of(texts)
     if shape is None:
-        return of_bytes(range(256))
+        return of_firsts(texts)
     _, ahead, length = shape
     begins = {text[: ahead + length] for text in texts}
     blocks = {_block(begin[at : at + length], shape.mask) for begin in begins for at in range(ahead + 1)}
-    return _of_blocks(blocks, shape)
+    shift = shift_for(len(blocks))
+    bits = bytearray(1 << 32 - shift - 3)
+    for block in blocks:
+        for number in _numbers(block, shift):
+            bits[number >> 3] |= 1 << (number & 7)
+    return Sieve(BLOCKS, shape.shortest, ahead, shape.mask, shift, bytes(bits))
+
+
+def shape_of(texts: Sequence[bytes]) -> Shape | None:
+    """The longest and farthest blocks that all of `texts` have; None: they are better looked for by single bytes."""
+    shortest = min(map(len, texts), default=LONGEST)
+    ahead = _AHEAD[shortest] if shortest < len(_AHEAD) else _FARTHEST
+    if not ahead or (shortest < _LONG and len(_firsts(texts)) <= FEW):
+        return None
+    return Shape(min(shortest, LONGEST), ahead, min(BLOCK, shortest - ahead))
+
+
+def of_firsts(texts: Sequence[bytes]) -> Sieve:
+    """The sieve of plain patterns of which only the first bytes are looked for."""
+    if not all(texts):
+        return Sieve(NO_SIEVE, 1, 0, 0, 0, b"")
+    firsts = _firsts(texts)
+    return _of_bytes(min(map(len, texts)), [byte for byte in range(256) if byte | FOLD in firsts], len(firsts))
 
 
 def of_row(row: Sequence[int], classes: bytes) -> Sieve:
     """The sieve of an automaton of which no more is known than where its row 0 leads, by the class of a byte."""
-    return of_bytes(byte for byte in range(256) if row[classes[byte]])
-
-
-def of_bytes(begins: Iterable[int]) -> Sieve:
-    """The sieve of what begins with one of some bytes."""
-    return _of_blocks({byte | FOLD for byte in begins}, Shape(1, 0, 1))
+    begins = [byte for byte in range(256) if row[classes[byte]]]
+    return _of_bytes(1, begins, len(begins))
 
 
 def blurs(same: Iterable[tuple[int, int]]) -> bool:
@@ -106,13 +128,14 @@ def shift_for(blocks: int) -> int:
     return 32 - min(MOST_SIZE, max(LEAST_SIZE, (blocks * BITS_EACH).bit_length()))
 
 
-def _of_blocks(blocks: set[int], shape: Shape) -> Sieve:
-    shift = shift_for(len(blocks))
-    bits = bytearray(1 << 32 - shift - 3)
-    for block in blocks:
-        for number in _numbers(block, shift):
-            bits[number >> 3] |= 1 << (number & 7)
-    return Sieve(shape.shortest, shape.ahead, shape.mask, shift, bytes(bits))
+def _of_bytes(shortest: int, begins: Collection[int], different: int) -> Sieve:
+    if different > FEW:
+        return Sieve(NO_SIEVE, min(shortest, LONGEST), 0, 0, 0, b"")
+    return Sieve(BYTES, min(shortest, LONGEST), 0, 0, 0, bytes(byte in begins for byte in range(256)))
+
+
+def _firsts(texts: Iterable[bytes]) -> set[int]:
+    return {text[0] | FOLD for text in texts}
 
 
 def _block(text: bytes, mask: int) -> int:
@@ -121,7 +144,3 @@ def _block(text: bytes, mask: int) -> int:
 
 def _numbers(block: int, shift: int) -> tuple[int, ...]:
     return tuple((block * hash_ & 0xFFFFFFFF) >> shift for hash_ in HASHES)
-
-
-def _is_set(bits: bytes, number: int) -> bool:
-    return bool(bits[number >> 3] >> (number & 7) & 1)

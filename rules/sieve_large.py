@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy
 
 from bpfd.rules import sieve
-from bpfd.rules.sieve import FOLD, HASHES, Sieve
+from bpfd.rules.sieve import BLOCKS, FOLD, HASHES, Sieve
 
 
 def of_patterns(texts: Sequence[bytes]) -> Sieve:
@@ -24,4 +24,4 @@ def of_patterns(texts: Sequence[bytes]) -> Sieve:
     found = numpy.zeros(1 << 32 - shift, dtype=bool)
     for number in HASHES:
         found[blocks * numpy.uint32(number) >> shift] = True
-    return Sieve(shortest, ahead, shape.mask, shift, numpy.packbits(found, bitorder="little").tobytes())
+    return Sieve(BLOCKS, shortest, ahead, shape.mask, shift, numpy.packbits(found, bitorder="little").tobytes())

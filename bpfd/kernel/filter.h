@@ -102,11 +102,13 @@ struct bpfd_text_plan {
   u64 free;
   u32 start, root;
 };
-/* Where in a text no pattern begins, see sieve.py: bits by a hash of a block of the text. */
+/* Where in a text no pattern begins, see sieve.py. */
 struct bpfd_sieve {
-  u32 bits, mask;
-  u8 shift, ahead, shortest, padding[5];
+  u32 table, mask;
+  u8 shift, ahead, shortest, kind, padding[4];
 };
+#define BPFD_BYTES 1
+#define BPFD_BLOCKS 2
 struct bpfd_number_plan {
   u64 free;
   u32 used, page, count, padding;
@@ -311,7 +313,7 @@ static __always_inline bool bpfd_give_up(struct bpfd_event *e) {
 /* From one row to the next. What is rare is asked once: is the row in another page, or has it found something? */
 #define BPFD_WALK_STEP(symbol)                                                                                       \
   {                                                                                                                  \
-    u32 entry = page->entry[(row + (symbol)) & (BPFD_PAGE_WORDS - 1)];                                               \
+    u64 entry = page->entry[(row + (symbol)) & (BPFD_PAGE_WORDS - 1)];                                               \
     row = entry & ~BPFD_HIT;                                                                                         \
     if (entry / BPFD_PAGE_WORDS != at) {                                                                             \
       at = row / BPFD_PAGE_WORDS;                                                                                    \
@@ -330,9 +332,11 @@ static __always_inline bool bpfd_give_up(struct bpfd_event *e) {
     }                                                                                                                \
   }
 
-/* Is a block among those that patterns have near their begin? */
+/* May a block, by a hash of it, be among those that patterns have near their begin? */
 #define BPFD_IN_SIEVE(hash)                                                                                          \
-  (bits->entry[(sieve->bits + ((hash) >> shift >> 5)) & (BPFD_PAGE_WORDS - 1)] >> ((hash) >> shift & 31) & 1)
+  (table->entry[(sieve->table + ((hash) >> shift >> 5)) & (BPFD_PAGE_WORDS - 1)] >> ((hash) >> shift & 31) & 1)
+/* Does a pattern begin with the byte that is so far ahead? */
+#define BPFD_BEGINS(ahead) begins[(u8)text[i + (ahead)]]
 
 /* Walk one text through its automaton, and narrow the candidates by what is found; false: none is left. Where the text
  * lies goes through the map: the verifier knows nothing of what is there, and so takes all fields to be alike. */
@@ -347,34 +351,41 @@ static __always_inline bool bpfd_judge_text(struct bpfd_event *e, void *image, s
   BPFD_LOCATE_TEXT(e)
   u32 plan = e->bpfd_plan & (BPFD_TEXTS - 1), base = e->bpfd_base;
   u64 size = e->bpfd_size;
-  u32 row = head->text[plan].start, root = head->text[plan].root & ~BPFD_HIT, at = row / BPFD_PAGE_WORDS;
+  u64 row = head->text[plan].start, root = head->text[plan].root & ~BPFD_HIT, at = row / BPFD_PAGE_WORDS;
   u8 *classes = head->classes[plan];
   struct bpfd_page *page = at ? bpfd_page(image, at) : first;
   struct bpfd_sieve *sieve = &head->sieve[plan];
-  u32 bits_at = sieve->bits / BPFD_PAGE_WORDS, shift = sieve->shift & 31;
+  u32 table_at = sieve->table / BPFD_PAGE_WORDS, shift = sieve->shift & 31;
   u64 ahead = sieve->ahead & 3, shortest = sieve->shortest;
-  struct bpfd_page *bits = bits_at ? bpfd_page(image, bits_at) : first;
+  struct bpfd_page *table = table_at ? bpfd_page(image, table_at) : first;
   bpfd_barrier(base);
   bpfd_barrier(size);
-  if (!page || !bits || size >= BPFD_WALK || base > sizeof(*e) - BPFD_WALK - 8) {
+  if (!page || !table || size >= BPFD_WALK || base > sizeof(*e) - 2 * BPFD_WALK - 8) {
     e->bpfd_undecided = 1;
     goto found;
   }
   char *text = (char *)e + base;
+  u8 *begins = (u8 *)table + (sieve->table * 4 & (sizeof(*table) - 256));
   e->bpfd_place = 0;
-  u64 i = *(volatile u32 *)&e->bpfd_place;
+  u64 i = *(volatile u32 *)&e->bpfd_place; /* 0, of which the verifier does not know */
 #pragma nounroll
-  for (u32 turn = 0; turn < BPFD_WALK; turn++) {
-    bpfd_forget(i, BPFD_WALK - 1);
+  for (u64 turn = 0; turn < BPFD_WALK; turn++) {
+    bpfd_forget(i, 2 * BPFD_WALK - 1);
     bpfd_forget(row, ~BPFD_HIT);
     if (row == root) {
       row = root; /* the processor guesses that it is, and need not wait until it knows */
       bpfd_barrier(row);
       if (bpfd_is_negative(size - shortest - i))
         break;
-      u32 block = (*(u32 *)(text + i + ahead) | 0x20202020) & sieve->mask;
-      if (!BPFD_IN_SIEVE(block * 0x9e3779b1) || !BPFD_IN_SIEVE(block * 0x85ebca77)) {
-        i += ahead + 1;
+      u8 kind = *(volatile u8 *)&sieve->kind;
+      if (kind == BPFD_BLOCKS) {
+        u32 block = (*(u32 *)(text + i + ahead) | 0x20202020) & sieve->mask;
+        if (!BPFD_IN_SIEVE(block * 0x9e3779b1) || !BPFD_IN_SIEVE(block * 0x85ebca77)) {
+          i += ahead + 1;
+          continue;
+        }
+      } else if (kind == BPFD_BYTES && !(BPFD_BEGINS(0) | BPFD_BEGINS(1) | BPFD_BEGINS(2) | BPFD_BEGINS(3))) {
+        i += 4;
         continue;
       }
     } else if (bpfd_is_negative(size - 1 - i))

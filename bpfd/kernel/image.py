@@ -26,12 +26,14 @@ MOST_MASKS = 2048
 ORDER_AT, TEXT_AT, NUMBER_AT, CLASSES_AT, ASKS_AT, SIEVE_AT, ROWS_AT = 304, 432, 688, 1456, 5552, 5680, 8192
 EMIT, NUMBERS, TEXT, LATE = range(4)
 """The steps, as BPFD_STEP_ in filter.h."""
+SIEVE_BYTES = 256
+"""A sieve's table begins at a multiple of so many bytes, or of its size: it lies in one page."""
 SMALL_TABLE = 1 << 18
 """Entries of a table that are moved one by one; with more it is numpy's work."""
 UNKNOWN_SCOPE = SCOPES - 1
 _TEXT = struct.Struct("=QII")
 _NUMBER = struct.Struct("=QIIII")
-_SIEVE = struct.Struct("=IIBBB5x")
+_SIEVE = struct.Struct("=IIBBBB4x")
 _MASK = struct.Struct("=QQQ")
 _BOUND = struct.Struct("=QQ")
 _NO_RULES_YET = 0xFFFFFFFF
@@ -101,10 +103,9 @@ def _lay_rows(plan: Plan, tracer_fields: tuple[Field, ...], head: bytearray, ima
     """All automata's sieves and rows one after the other, each told to the head."""
     for _, walk, automaton, number, _ in _walks(plan, tracer_fields):
         sieve = automaton.sieve
-        place = image.add(sieve.bits, len(sieve.bits)) // 4
-        _SIEVE.pack_into(
-            head, SIEVE_AT + number * _SIEVE.size, place, sieve.mask, sieve.shift, sieve.ahead, sieve.shortest
-        )
+        place = image.add(sieve.table, max(len(sieve.table), SIEVE_BYTES)) // 4 if sieve.table else 0
+        numbers = (place, sieve.mask, sieve.shift, sieve.ahead, sieve.shortest, sieve.kind)
+        _SIEVE.pack_into(head, SIEVE_AT + number * _SIEVE.size, *numbers)
         aligned = automaton.stride * 4
         base = -(-image.end // aligned) * aligned // 4
         image.add(_rows(automaton, base, masks.add(automaton.masks)), aligned)

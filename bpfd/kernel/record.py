@@ -77,7 +77,7 @@ def c_declarations(fields: tuple[Field, ...]) -> str:
     text = list(strings(fields))
     total = sum(field.length for field in text) + ANCESTORS + 8
     places = [f"  char {field.name}[{2 * field.length}];" for field in text]
-    places.append(f"  char bpfd_walk_room[{WALK}];")
+    places.append(f"  char bpfd_walk_room[{2 * WALK}];")
     lines = [
         "struct bpfd_event {",
         *wire,

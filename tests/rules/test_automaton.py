@@ -110,7 +110,8 @@ def test_bytes_that_count_as_one_are_found_for_each_other(listed: list[Pattern],
 def long_patterns_and_texts(draw: st.DrawFn) -> tuple[list[Pattern], list[bytes]]:
     """Patterns of some bytes at least, so that a walk looks far ahead, and texts made of them and of parts of them."""
     least = draw(st.integers(1, 9))
-    long_enough = st.lists(st.sampled_from(list(b"aB/ ")), min_size=least, max_size=12).map(bytes)
+    letters = draw(st.sampled_from([b"aB/ ", b"abcdefghijkl/ "]))
+    long_enough = st.lists(st.sampled_from(list(letters)), min_size=least, max_size=12).map(bytes)
     either, no = st.booleans(), st.just(False)
     one = st.builds(Pattern, long_enough, either, either, st.integers(1, 15), st.just(0), no, no)
     listed = draw(st.lists(one, min_size=1, max_size=9))
@@ -138,9 +139,22 @@ def test_both_ways_to_make_a_sieve_make_the_same(begins: list[bytes]) -> None:
 def test_a_walk_looks_at_every_fourth_place_where_no_long_pattern_begins() -> None:
     made = build([Pattern(b"/etc/shadow", False, False, 1, 0)]).sieve
     text = b"/usr/lib/x86_64-linux-gnu/libselinux.so.1"
-    assert made.ahead == 3
-    assert not any(made.may_begin(text, at) for at in range(len(text)))
-    assert all(made.may_begin(b"/var" + b"/etc/shadow", at) for at in (1, 2, 3, 4))
+    assert made.kind == sieve.BLOCKS
+    assert [made.skips(text, at) for at in (0, 4, 8, 30)] == [4, 4, 4, 4]
+    assert made.skips(text, 31) == 10, "it could not end within the text"
+    assert [made.skips(b"/var" + b"/etc/shadow", at) for at in (0, 1, 2, 3, 4)] == [4, 0, 0, 0, 0]
+
+
+def test_where_a_pattern_is_short_a_walk_looks_for_what_it_begins_with() -> None:
+    made = build([Pattern(b".so", False, False, 1, 0), Pattern(b"/X", False, True, 1, 0)]).sieve
+    assert made.kind == sieve.BYTES
+    assert [made.skips(b"libselinux.so", at) for at in (0, 4, 7, 10)] == [4, 4, 0, 0]
+    assert [made.skips(b"a/Xb", 0), made.skips(b"abcd/X", 0), made.skips(b"b", 0)] == [0, 4, 1]
+
+
+def test_where_patterns_begin_with_anything_a_walk_takes_each_step() -> None:
+    made = build([Pattern(bytes([byte]), False, False, 1, 0) for byte in b"abcdefghi"]).sieve
+    assert (made.kind, made.skips(b"zzzz", 0)) == (sieve.NO_SIEVE, 0)
 
 
 def test_bytes_that_a_sieve_would_tell_apart_are_found_for_each_other() -> None:
