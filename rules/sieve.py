@@ -16,11 +16,13 @@ NO_SIEVE, BYTES, BLOCKS = range(3)
 """The kinds, as BPFD_BYTES and BPFD_BLOCKS in filter.h."""
 FOLD = 0x20
 """Set in all bytes: A to Z count as a to z, and NUL as the space that stands for it."""
-HASHES = 0x9E3779B1, 0x85EBCA77
-"""Odd numbers to multiply a block by; of 32 bits the highest are taken (Knuth, The Art of Computer Programming 6.4)."""
+HASH = 0x9E3779B1
+"""What a block is multiplied by; of 32 bits the highest are taken (Knuth, The Art of Computer Programming 6.4)."""
+WORD_SIZE = 5
+"""Of the 32 bits of a word, as a power of two. A block has two bits in one word, so that one look tells of both."""
 LEAST_SIZE, MOST_SIZE = 10, 18
 """Of the bits, as powers of two: the most still fit into the first page, beside the head (image.py). 10,000 patterns
-set a quarter of them, and one block of fourteen is a false alarm."""
+set a quarter of them, and one block of twelve is a false alarm."""
 BITS_EACH = 16
 """How many bits there are for a block, as far as there may be."""
 BLOCK = 4
@@ -49,9 +51,9 @@ class Sieve:
     mask: int
     """Which bits of 32 are the block's; the text's bytes begin at the lowest."""
     shift: int
-    """How many bits of a hash are too many to number the bits of `table`."""
+    """How many bits of a hash are too many to number a word of `table` and two of its bits."""
     table: bytes
-    """By blocks, bits by their hashes. By bytes, for each of the 256 whether a pattern begins with it."""
+    """By blocks, words of bits. By bytes, for each of the 256 whether a pattern begins with it."""
 
     def skips(self, text: bytes, at: int) -> int:
         """How many bytes a walk that is at row 0 goes on without a step; 0: it takes a step."""
@@ -62,8 +64,8 @@ class Sieve:
         if self.kind == NO_SIEVE:
             return 0
         first = at + self.ahead
-        numbers = _numbers(_block(text[first : first + BLOCK], self.mask), self.shift)
-        return 0 if all(self.table[number >> 3] >> (number & 7) & 1 for number in numbers) else self.ahead + 1
+        bits = _bits_of(_block(text[first : first + BLOCK], self.mask), self.shift)
+        return 0 if all(self.table[bit >> 3] >> (bit & 7) & 1 for bit in bits) else self.ahead + 1
 
 
 class Shape(NamedTuple):
@@ -88,11 +90,11 @@ def of_patterns(texts: Sequence[bytes]) -> Sieve:
     begins = {text[: ahead + length] for text in texts}
     blocks = {_block(begin[at : at + length], shape.mask) for begin in begins for at in range(ahead + 1)}
     shift = shift_for(len(blocks))
-    bits = bytearray(1 << 32 - shift - 3)
+    table = bytearray(bits_of(shift) // 8)
     for block in blocks:
-        for number in _numbers(block, shift):
-            bits[number >> 3] |= 1 << (number & 7)
-    return Sieve(BLOCKS, shape.shortest, ahead, shape.mask, shift, bytes(bits))
+        for bit in _bits_of(block, shift):
+            table[bit >> 3] |= 1 << (bit & 7)
+    return Sieve(BLOCKS, shape.shortest, ahead, shape.mask, shift, bytes(table))
 
 
 def shape_of(texts: Sequence[bytes]) -> Shape | None:
@@ -124,8 +126,13 @@ def blurs(same: Iterable[tuple[int, int]]) -> bool:
 
 
 def shift_for(blocks: int) -> int:
-    """How many bits of a hash are too many for a sieve of so many blocks."""
-    return 32 - min(MOST_SIZE, max(LEAST_SIZE, (blocks * BITS_EACH).bit_length()))
+    """The shift of a sieve of so many blocks."""
+    return 32 - WORD_SIZE - min(MOST_SIZE, max(LEAST_SIZE, (blocks * BITS_EACH).bit_length()))
+
+
+def bits_of(shift: int) -> int:
+    """How many bits the table of a sieve with this shift has."""
+    return 1 << 32 - WORD_SIZE - shift
 
 
 def _of_bytes(shortest: int, begins: Collection[int], different: int) -> Sieve:
@@ -142,5 +149,7 @@ def _block(text: bytes, mask: int) -> int:
     return (int.from_bytes(text, "little") | FOLD * 0x01010101) & mask
 
 
-def _numbers(block: int, shift: int) -> tuple[int, ...]:
-    return tuple((block * hash_ & 0xFFFFFFFF) >> shift for hash_ in HASHES)
+def _bits_of(block: int, shift: int) -> tuple[int, int]:
+    """The two bits of a block, as numbers of bits of the table."""
+    first, second = divmod((block * HASH & 0xFFFFFFFF) >> shift, 1 << WORD_SIZE)
+    return first, first >> WORD_SIZE << WORD_SIZE | second

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy
 
 from bpfd.rules import sieve
-from bpfd.rules.sieve import BLOCKS, FOLD, HASHES, Sieve
+from bpfd.rules.sieve import BLOCKS, FOLD, HASH, WORD_SIZE, Sieve
 
 
 def of_patterns(texts: Sequence[bytes]) -> Sieve:
@@ -21,7 +21,9 @@ def of_patterns(texts: Sequence[bytes]) -> Sieve:
     at_each = [sum(columns[at + byte] << 8 * byte for byte in range(length)) for at in range(ahead + 1)]
     blocks = numpy.unique(numpy.concatenate(at_each))
     shift = sieve.shift_for(len(blocks))
-    found = numpy.zeros(1 << 32 - shift, dtype=bool)
-    for number in HASHES:
-        found[blocks * numpy.uint32(number) >> shift] = True
+    numbers = blocks * numpy.uint32(HASH) >> shift
+    first, second = numbers >> WORD_SIZE, numbers & (1 << WORD_SIZE) - 1
+    found = numpy.zeros(sieve.bits_of(shift), dtype=bool)
+    found[first] = True
+    found[first >> WORD_SIZE << WORD_SIZE | second] = True
     return Sieve(BLOCKS, shortest, ahead, shape.mask, shift, numpy.packbits(found, bitorder="little").tobytes())

@@ -332,9 +332,12 @@ static __always_inline bool bpfd_give_up(struct bpfd_event *e) {
     }                                                                                                                \
   }
 
-/* May a block, by a hash of it, be among those that patterns have near their begin? */
-#define BPFD_IN_SIEVE(hash)                                                                                          \
-  (table->entry[(sieve->table + ((hash) >> shift >> 5)) & (BPFD_PAGE_WORDS - 1)] >> ((hash) >> shift & 31) & 1)
+/* May a block be among those that patterns have near their begin? Two bits of one word tell. */
+#define BPFD_IN_SIEVE(number)                                                                                        \
+  ({                                                                                                                 \
+    u32 word = table->entry[(sieve->table + ((number) >> 10)) & (BPFD_PAGE_WORDS - 1)];                              \
+    word >> ((number) >> 5 & 31) & word >> ((number) & 31) & 1;                                                      \
+  })
 /* Does a pattern begin with the byte that is so far ahead? */
 #define BPFD_BEGINS(ahead) begins[(u8)text[i + (ahead)]]
 
@@ -380,7 +383,8 @@ static __always_inline bool bpfd_judge_text(struct bpfd_event *e, void *image, s
       u8 kind = *(volatile u8 *)&sieve->kind;
       if (kind == BPFD_BLOCKS) {
         u32 block = (*(u32 *)(text + i + ahead) | 0x20202020) & sieve->mask;
-        if (!BPFD_IN_SIEVE(block * 0x9e3779b1) || !BPFD_IN_SIEVE(block * 0x85ebca77)) {
+        u32 number = block * 0x9e3779b1 >> shift;
+        if (!BPFD_IN_SIEVE(number)) {
           i += ahead + 1;
           continue;
         }
