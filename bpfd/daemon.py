@@ -27,6 +27,7 @@ from bpfd.plugins import load_plugins
 from bpfd.reactions import Reactions
 from bpfd.reload import IsBeingWritten, RulesWatch
 from bpfd.rulebook import Rulebook
+from bpfd.rules import steps
 from bpfd.rules.check import Known
 from bpfd.rules.model import Rule
 from bpfd.settings import Settings
@@ -49,6 +50,8 @@ class Shown(NamedTuple):
     problems: Mapping[str, tuple[str, ...]]
     kept: Mapping[str, str]
     bad_names: Mapping[str, str]
+    idle: Mapping[str, tuple[str, ...]]
+    """Sequences that can't become whole, and why: see `steps.idle`."""
 
 
 class Daemon:
@@ -67,7 +70,7 @@ class Daemon:
         self._tracers = self._plugins.catalogue
         self._lock = threading.RLock()
         self._closing = ExitStack()
-        self._snapshot = Shown({}, {}, {}, {})
+        self._snapshot = Shown({}, {}, {}, {}, {})
         self._reactions = Reactions(settings.observe)
         self._stopping = False
         self._started_ns = time.time_ns()
@@ -195,7 +198,12 @@ class Daemon:
 
     def _show_rules(self) -> None:
         book = self._rulebook
-        self._snapshot = Shown(dict(book.rules), dict(book.problems), dict(book.kept), dict(book.bad_names))
+        rules, kept = book.rules, book.kept
+        idle = steps.idle(rules, self._tracing.failed)
+        for name in sorted(idle.keys() - self._snapshot.idle.keys() - kept.keys()):  # of kept ones it was said before
+            for line in idle[name]:
+                log.error("%s", line)
+        self._snapshot = Shown(rules, dict(book.problems), dict(kept), dict(book.bad_names), idle)
 
     def _wanted(self, rules: Collection[Rule]) -> set[str]:
         """The tracers that somebody wants; with no rule and no word in the configuration, the default ones."""
@@ -282,7 +290,7 @@ class Daemon:
     def _rule_status(self, rule: Rule, shown: Shown) -> RuleStatus:
         judge, path = self._enforcement.judges.get(rule.name), shown.kept.get(rule.name, "")
         other = (self._tracing.failed.get(rule.tracer), self._reactions.problems.get(rule.name))
-        problems = [*shown.problems.get(path, ()), *filter(None, other)]
+        problems = dict.fromkeys((*shown.problems.get(path, ()), *shown.idle.get(rule.name, ()), *filter(None, other)))
         return RuleStatus(
             rule.name,
             rule.tracer,
@@ -331,7 +339,9 @@ class Daemon:
         return listed
 
     def status(self) -> Status:
-        problems = [line for lines in self._snapshot.problems.values() for line in lines]
+        shown = self._snapshot
+        said = (*shown.problems.values(), *shown.idle.values())
+        problems = [*dict.fromkeys(line for lines in said for line in lines)]
         problems += [*self._tracing.failed.values(), *self._reactions.lines()]
         problems += self._acting.problems()
         return Status(

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from bpfd.errors import RuleError, RuleExistsError, RuleNotFoundError
+from bpfd.rules import steps
 from bpfd.rules.check import Known
 from bpfd.rules.definitions import Definitions
 from bpfd.rules.directory import Directory
-from bpfd.rules.load import parse_rule, unknown_steps
+from bpfd.rules.load import parse_rule
 from bpfd.rules.model import Rule
 
 API = "api"
@@ -114,9 +115,8 @@ class Rulebook:
             raise RuleExistsError(
                 [f'{rule.source}: name: there is a rule "{rule.name}" already; choose another name, or give --replace']
             )
-        steps = unknown_steps(rule, present.keys())
-        if steps:
-            raise RuleError(steps)
+        if unknown := steps.unknown(rule, present.keys()):
+            raise RuleError(unknown)
         if len(present) >= MOST:
             raise RuleError([f"{rule.source}: there are {MOST} rules already; remove some"])
         return rule

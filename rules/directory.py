@@ -9,11 +9,11 @@ from pathlib import Path
 
 from bpfd.errors import RuleError
 from bpfd.event import printable
-from bpfd.rules import definitions
+from bpfd.rules import definitions, steps
 from bpfd.rules.context import Known
 from bpfd.rules.definitions import Definitions
-from bpfd.rules.load import Document, parse_rule, read, read_file, reason, rule_of, unknown_steps
-from bpfd.rules.model import Rule, Sequence
+from bpfd.rules.load import Document, parse_rule, read, read_file, reason, rule_of
+from bpfd.rules.model import Rule
 from bpfd.rules.problems import Problems, TooManyProblems
 
 
@@ -109,8 +109,8 @@ class Directory:
             elif file.rule is not None:
                 rules[file.rule.name] = file.rule
         lasting = {file.last.name for path, file in self._files.items() if path in problems and file.last is not None}
-        for rule in [rule for rule in rules.values() if isinstance(rule.window, Sequence)]:
-            if unknown := unknown_steps(rule, rules.keys() | lasting):
+        for rule in [rule for rule in rules.values() if steps.of(rule)]:
+            if unknown := steps.unknown(rule, rules.keys() | lasting):
                 problems[rule.source] = unknown
                 del rules[rule.name]
         for rule in rules.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from bpfd.errors import RuleError
 from bpfd.event import printable
 from bpfd.rules import check, definitions, locate
 from bpfd.rules.context import Known
-from bpfd.rules.model import Rule, Sequence
-from bpfd.rules.nearest import hint, quoted
+from bpfd.rules.model import Rule
 from bpfd.rules.problems import Problems, TooManyProblems
 
 LARGEST = 1 << 20
@@ -60,18 +59,6 @@ def rule_of(document: Document, known: Known, default_name: str = "") -> Rule:
         raise RuleError(problems.lines(document.text))
     warnings = problems.warnings(document.text)
     return replace(rule, warnings=warnings) if warnings else rule
-
-
-def unknown_steps(rule: Rule, names: Collection[str]) -> tuple[str, ...]:
-    """The problems of a rule whose sequence names rules that are not among `names`. Empty: none."""
-    problems = Problems(rule.source)
-    steps = rule.window.rules if isinstance(rule.window, Sequence) else ()
-    for index, name in enumerate(steps):
-        if name == rule.name:
-            problems.add(("sequence", index), "is the rule itself; name another")
-        elif name not in names:
-            problems.add(("sequence", index), f"there is no rule {quoted(name)}; {hint(name, names, 'rules')}")
-    return problems.lines(rule.text) if problems else ()
 
 
 def read(text: bytes | str, source: str) -> Document:

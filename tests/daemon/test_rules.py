@@ -130,6 +130,44 @@ def test_a_sequence_fires_each_time_its_rules_matched_in_order_however_close(
     shared.bpfd("rm", "reads", "pair", "program", "first", "second")
 
 
+def test_a_sequence_whose_step_is_removed_or_disabled_says_what_is_missing_until_the_step_is_there_again(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    file = daemon.write_rule("first", open_rule(f"{tmp_path}/first"))
+    daemon.start()
+    daemon.create("second", open_rule(f"{tmp_path}/second"))
+    daemon.create("pair", 'sequence = ["first", "second"]\nwithin = "10s"\n')
+    daemon.create("outer", 'sequence = ["pair", "first"]\nwithin = "10s"\n')
+
+    def shown() -> tuple[str, str]:
+        rule = daemon.rule("pair")
+        return rule["state"], rule["problem"]
+
+    daemon.bpfd("rm", "second")
+    missing = f'{daemon.place}/pair.toml:1: sequence[2]: there is no rule "second"; rules are first, outer, pair'
+    assert shown() == ("not running", missing)
+    assert 'sequence[1]: rule "pair" can\'t fire' in daemon.rule("outer")["problem"]
+    assert missing in daemon.bpfd("ls")
+    assert missing in daemon.json("status")["problems"]
+    assert daemon.log.count(f"ERROR bpfd: {missing}\n") == 1, daemon.log
+    daemon.create("second", open_rule(f"{tmp_path}/second"))
+    assert (shown(), daemon.rule("outer")["state"]) == (("ok", ""), "ok")
+    file.write_text(open_rule(f"{tmp_path}/first", more="enabled = false"))
+    until(lambda: shown()[0] == "not running", shown)
+    assert 'rule "first" is not enabled' in shown()[1]
+    file.unlink()
+    until(lambda: 'there is no rule "first"' in shown()[1], shown)
+    daemon.stop()
+    daemon.start()
+    assert 'there is no rule "first"' in shown()[1]
+    daemon.write_rule("first", open_rule(f"{tmp_path}/first"))
+    until(lambda: shown() == ("ok", ""), shown)
+    touch(tmp_path / "first")
+    touch(tmp_path / "second")
+    until(lambda: daemon.rule("pair")["matched"] == 1, lambda: daemon.json("ls"))
+    assert daemon.json("status")["problems"] == []
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_rules_of_the_api_survive_the_daemons_end(daemon: RunningDaemon, tmp_path: Path, end: str) -> None:
     daemon.write_rule("file", open_rule(f"{tmp_path}/file"))
