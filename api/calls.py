@@ -12,6 +12,7 @@ from urllib.parse import quote
 import grpc
 
 from bpfd.errors import (
+    ActionNotFoundError,
     BpfdError,
     LoadError,
     MuteError,
@@ -19,6 +20,7 @@ from bpfd.errors import (
     RuleError,
     RuleExistsError,
     RuleNotFoundError,
+    UnknownTracerError,
 )
 from bpfd.event import utf8
 
@@ -39,6 +41,8 @@ _CODES: tuple[tuple[type[BpfdError], grpc.StatusCode], ...] = (
     (RuleExistsError, grpc.StatusCode.ALREADY_EXISTS),
     (RuleNotFoundError, grpc.StatusCode.NOT_FOUND),
     (MuteNotFoundError, grpc.StatusCode.NOT_FOUND),
+    (ActionNotFoundError, grpc.StatusCode.NOT_FOUND),
+    (UnknownTracerError, grpc.StatusCode.NOT_FOUND),
     (MuteError, grpc.StatusCode.INVALID_ARGUMENT),
     (RuleError, grpc.StatusCode.INVALID_ARGUMENT),
     (LoadError, grpc.StatusCode.FAILED_PRECONDITION),

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from bpfd.acting import Acting
 from bpfd.alert import from_json
 from bpfd.control import DeadLetter, Trial
-from bpfd.errors import ActionError, RuleError, RuleNotFoundError
+from bpfd.errors import ActionError, ActionNotFoundError, RuleError, RuleNotFoundError
 from bpfd.event import printable
 from bpfd.ledger import Entry
 from bpfd.mutes import Mute
 from bpfd.plugin import AnyTracer
 from bpfd.rules import fields
 from bpfd.rules.model import Rule
-from bpfd.rules.nearest import hint, quoted
+from bpfd.rules.nearest import hint, no_rule, quoted
 from bpfd.store import Stored
 
 
@@ -45,18 +45,26 @@ class ActingCalls:
         return Trial(not problem, problem, time.monotonic() - began_s)
 
     def dead_letters(self, action: str = "") -> list[DeadLetter]:
-        """Alerts that were given up, the oldest first."""
+        """Alerts that were given up, the oldest first. Raises `ActionNotFoundError`."""
+        self._check_action(action)
         return [_dead(stored) for stored in self._acting.outbox.dead() if action in ("", stored.action)]
 
     def retry_dead_letters(self, action: str = "") -> int:
-        """Have them sent again; how many."""
+        """Have them sent again; how many. Raises `ActionNotFoundError`."""
+        self._check_action(action)
         return self._acting.outbox.retry(action or None)
+
+    def _check_action(self, action: str) -> None:
+        """One that is configured no more may have dead letters still."""
+        known = {*self._acting.actions.names(), *self._acting.outbox.waiting()}
+        if action and action not in known:
+            raise ActionNotFoundError(f"there is no action {quoted(action)}; {hint(action, known, 'actions')}")
 
     def create_mute(self, rule: str, where: Mapping[str, str], for_ns: int, why: str) -> Mute:
         """Raises `RuleNotFoundError`, `RuleError` for a field that the rule's events have not, and `MuteError`."""
         found = self._rules().get(rule)
         if found is None:
-            raise RuleNotFoundError([f'there is no rule "{printable(rule)}"; bpfd ls lists the rules'])
+            raise RuleNotFoundError([no_rule(rule, self._rules())])
         known = fields.table(self._tracers[found.tracer].fields if found.tracer else ())
         problems = [
             f"{printable(name)}: there is no field {quoted(name)}; {hint(name, known, 'fields')}"

@@ -121,10 +121,10 @@ class ActingControl(Protocol):
         """Send a sample through a notifier of that name; waits for the receiver."""
 
     def dead_letters(self, action: str = "") -> list[DeadLetter]:
-        """Alerts that were given up, all or those of one action, the oldest first."""
+        """Alerts that were given up, all or those of one action, the oldest first. Raises `ActionNotFoundError`."""
 
     def retry_dead_letters(self, action: str = "") -> int:
-        """Have dead letters sent again; how many."""
+        """Have dead letters sent again; how many. Raises `ActionNotFoundError`."""
 
     def create_mute(self, rule: str, where: Mapping[str, str], for_ns: int, why: str) -> Mute:
         """Hide matches of a rule for a while. Raises `RuleNotFoundError`, `RuleError` (a field), `MuteError`."""
@@ -181,7 +181,7 @@ class Control(Protocol):
     ) -> Subscription:
         """Follow matched events, of one rule or tracer if named; with `near_miss`, what missed `rule` by one clause.
 
-        Raises `RuleError` where there can be no near misses.
+        Raises `UnknownTracerError`; with `near_miss`, `RuleNotFoundError`, and `RuleError` where there can be none.
 
         `on_ready` is called on the event path when a queue that was empty no longer is: it must return at once.
         """

@@ -19,7 +19,15 @@ from bpfd.api.server import Server
 from bpfd.catalogue import FieldsByTracer
 from bpfd.control import ActionStatus, RuleExplanation, RuleStatus, State, Status, Subscription, TracerStatus
 from bpfd.counters import Counters
-from bpfd.errors import ActionError, GivenUpError, LoadError, RuleError, RuleNotFoundError, SettingsError
+from bpfd.errors import (
+    ActionError,
+    GivenUpError,
+    LoadError,
+    RuleError,
+    RuleNotFoundError,
+    SettingsError,
+    UnknownTracerError,
+)
 from bpfd.live import Live
 from bpfd.near_misses import NearMisses
 from bpfd.plugin import one_line
@@ -30,6 +38,7 @@ from bpfd.rulebook import Rulebook
 from bpfd.rules import steps
 from bpfd.rules.check import Known
 from bpfd.rules.model import Rule
+from bpfd.rules.nearest import no_rule
 from bpfd.settings import Settings
 from bpfd.tracing import probes_here
 from bpfd.version import VERSION
@@ -305,7 +314,7 @@ class Daemon:
         """Raises `RuleNotFoundError`. Waits for no change of the rules."""
         rule = self._snapshot.rules.get(name)
         if rule is None:
-            raise RuleNotFoundError([f'there is no rule "{name}"; bpfd ls lists the rules'])
+            raise RuleNotFoundError([no_rule(name, self._snapshot.rules)])
         tracer = self._tracers[rule.tracer] if rule.tracer else None
         return explanation.of_rule(rule, tracer, self._tracing.running.get(rule.tracer), self._enforcement)
 
@@ -357,9 +366,13 @@ class Daemon:
     def subscribe(
         self, on_ready: Callable[[], None], rule: str = "", tracer: str = "", near_miss: bool = False
     ) -> Subscription:
+        if tracer and (problem := self._tracers.problem(tracer)):
+            raise UnknownTracerError(problem)
         if not near_miss:
             return self._live.subscribe(on_ready, rule, tracer)
         with self._lock:
+            if rule not in self._rulebook.rules:
+                raise RuleNotFoundError([no_rule(rule, self._rulebook.rules)])
             found = {one.name: one for one in self._enabled()}.get(rule)
             return self._near_misses.subscribe(on_ready, found, rule)
 

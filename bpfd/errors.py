@@ -60,6 +60,10 @@ class ActionError(BpfdError):
     """An action could not be carried out."""
 
 
+class ActionNotFoundError(ActionError):
+    """There is no action of that name."""
+
+
 class TargetGoneError(ActionError):
     """The process or container to act on has ended: there is nothing left to do."""
 

@@ -44,9 +44,9 @@ class NearMisses:
         """Events that slow clients lost, all together."""
 
     def subscribe(self, on_ready: Callable[[], None], rule: Rule | None, name: str) -> Follower:
-        """Follow `rule`, which is in force. Raises `RuleError`: there is none called `name`, or it can't be missed."""
+        """Follow `rule`, which is in force. Raises `RuleError`: it is not, or can't be missed."""
         if rule is None or rule.tracer not in self._tracing.running:
-            what = "has no rule of that name in force" if rule is None else f'its tracer "{rule.tracer}" does not run'
+            what = "is not enabled" if rule is None else f'its tracer "{rule.tracer}" does not run'
             raise RuleError([f'rule "{name}": {what}; see bpfd ls'])
         misses = near.Misses(rule.condition, self._tracing.known[rule.tracer].fields)
         if not misses.parts:

@@ -17,6 +17,7 @@ from bpfd.rules.definitions import Definitions
 from bpfd.rules.directory import Directory
 from bpfd.rules.load import parse_rule
 from bpfd.rules.model import Rule
+from bpfd.rules.nearest import no_rule
 
 API = "api"
 """The source of a rule that came without a file's name."""
@@ -145,7 +146,7 @@ class Rulebook:
             self._forget_bad(name)
             return
         if rule is None:
-            raise RuleNotFoundError([f'there is no rule "{name}"; bpfd ls lists the rules'])
+            raise RuleNotFoundError([no_rule(name, self.rules)])
         if tracer and rule.tracer != tracer:
             raise RuleNotFoundError([f'rule "{name}" belongs to tracer "{rule.tracer}", not "{tracer}"'])
         if name not in self._from_api:

@@ -69,6 +69,24 @@ def test_dead_letters_are_sent_again_when_one_asks(daemon: RunningDaemon, tmp_pa
         until(lambda: not daemon.json("actions", "dead"), lambda: daemon.log)
 
 
+def test_what_is_not_there_is_an_error_that_names_the_nearest(daemon: RunningDaemon, tmp_path: Path) -> None:
+    daemon.write_rule("secret", rule(tmp_path / "secret", '"hook"'))
+    with http_receiver() as receiver:
+        daemon.start(config=config(receiver))
+        for words in (("retry",), ("dead",), ("dead", "--json")):
+            assert daemon.bpfd("actions", *words, "hok", code=1) == 'there is no action "hok"; did you mean "hook"?\n'
+        assert daemon.bpfd("actions", "retry", "NO\x1b", code=1).startswith(
+            'there is no action "NO\\x1b"; actions are container_checkpoint, '
+        )
+        assert daemon.bpfd("actions", "retry", "hook") == "0 alerts will be sent again\n"
+        nearest = 'there is no rule "secre"; did you mean "secret"?\n'
+        for command in ("rm secre", "explain secre", "mute secre --for 1h --why x", "trace --near-miss secre"):
+            assert daemon.bpfd(*command.split(), code=1) == nearest, command
+        assert daemon.bpfd("explain", "x", code=1) == 'there is no rule "x"; bpfd ls lists the rules\n'
+        assert daemon.bpfd("trace", "--tracer", "opne", code=1) == 'there is no tracer "opne"; did you mean "open"?\n'
+        assert daemon.bpfd("unmute", "x", code=1) == 'there is no mute "x"; bpfd mutes lists them\n'
+
+
 def test_a_mute_hides_matches_from_actions_and_not_from_the_trace_also_after_a_restart(
     daemon: RunningDaemon, tmp_path: Path
 ) -> None:

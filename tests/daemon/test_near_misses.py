@@ -98,4 +98,9 @@ def test_a_rule_that_cannot_be_missed_is_refused(shared: RunningDaemon) -> None:
     shared.create("all", 'tracer = "open"\nactions = ["journald"]\n')
     assert "matches every event" in shared.bpfd("trace", "--near-miss", "all", code=1)
     shared.bpfd("rm", "all")
-    assert "see bpfd ls" in shared.bpfd("trace", "--near-miss", "nowhere", code=1)
+    shared.create("off", 'tracer = "open"\nenabled = false\n')
+    said = shared.bpfd("trace", "--near-miss", "off", code=1)
+    assert said == 'rule "off": is not enabled; see bpfd ls\n'
+    shared.bpfd("rm", "off")
+    said = shared.bpfd("trace", "--near-miss", "nowhere", code=1)
+    assert said == 'there is no rule "nowhere"; bpfd ls lists the rules\n'
