@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bpfd import action_keys, explanation, garbage, machine
+from bpfd import action_keys, explanation, garbage, machine, memory
 from bpfd.acting import Acting
 from bpfd.acting_calls import ActingCalls
 from bpfd.api.server import Server
@@ -88,8 +88,10 @@ class Daemon:
         """Return when everything runs. Raises `BpfdError`, `GivenUpError` too, and then nothing is left behind."""
         with ExitStack() as undo:
             undo.callback(self.stop)
+            memory.keep_little()
             with garbage.left_alone():
                 self._begin()
+            memory.give_back()
             undo.pop_all()
 
     def give_up(self) -> None:

@@ -72,7 +72,7 @@ class Watching:
         """
         hierarchy = find_hierarchy()
         self.index = index = ContainerIndex(hierarchy)
-        tree = headers.ensure(self._settings.cache_dir)
+        tree = headers.ensure_apart(self._settings.cache_dir)
         build = Build(tree, hierarchy.subsystem, self_pid=machine.own_pid(), given_up=self._given_up)
         index.scan()
         self._lives = lives = LifeWatch(index)

@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -152,13 +153,30 @@ _ALL = """#pragma once
 """
 
 
+def ensure_apart(cache_dir: Path) -> Path:
+    """As `ensure`, but a child makes the tree: it takes memory, of which a part would stay resident.
+
+    Called on the main thread at start. Raises `KernelError`.
+    """
+    tree = _tree(cache_dir)
+    if tree.is_dir():
+        return tree
+    words = [sys.executable, "-P", "-m", "bpfd.kernel.headers", str(cache_dir)]
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True
+    )  # a Ctrl-C is for the daemon: it takes less than a second
+    if done.returncode or not tree.is_dir():
+        raise KernelError(done.stderr.strip()[-400:] or f"{tree}: not made; its maker ended with {done.returncode}")
+    return tree
+
+
 def ensure(cache_dir: Path) -> Path:
     """The header tree of the running kernel below `cache_dir`, made if it is not there (0.3 s).
 
-    Called on the main thread at start. Safe against another process that makes the same tree.
+    Safe against another process that makes the same tree.
     Raises `KernelError` if the kernel has no BTF or bpftool is missing.
     """
-    tree = cache_dir / f"headers-{platform.release()}-{_fingerprint()}"
+    tree = _tree(cache_dir)
     if tree.is_dir():
         return tree
     dump = size_enums(_dump_btf("c"), _dump_btf("raw"))
@@ -177,6 +195,10 @@ def ensure(cache_dir: Path) -> Path:
         shutil.rmtree(building, ignore_errors=True)
     _forget_others(cache_dir, tree)
     return tree
+
+
+def _tree(cache_dir: Path) -> Path:
+    return cache_dir / f"headers-{platform.release()}-{_fingerprint()}"
 
 
 def write_tree(tree: Path, dump: str, taken: frozenset[str]) -> None:
@@ -346,3 +368,10 @@ def _forget_others(cache_dir: Path, tree: Path) -> None:
     for other in cache_dir.glob("headers-*"):
         if other != tree:
             shutil.rmtree(other, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    try:
+        ensure(Path(sys.argv[1]))
+    except KernelError as refused:
+        sys.exit(str(refused))

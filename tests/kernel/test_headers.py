@@ -38,6 +38,20 @@ def test_the_tree_is_made_once_and_kept(tmp_path: Path) -> None:
     assert (tree / "include" / "vmlinux_types.h").stat().st_size > 1_000_000
 
 
+def test_a_child_makes_the_same_tree(tmp_path: Path) -> None:
+    tree = headers.ensure_apart(tmp_path)
+    assert made(tmp_path) == [tree.name]
+    (tree / "mark").touch()
+    assert headers.ensure_apart(tmp_path) == tree == headers.ensure(tmp_path)
+    assert (tree / "mark").exists()
+
+
+def test_what_keeps_a_child_from_making_it_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KernelError, match=r"^\S+file/cache: cannot be written: .*; set cache_dir to another folder$"):
+        headers.ensure_apart(tmp_path / "file" / "cache")
+
+
 def test_another_kernel_has_another_tree_and_the_old_one_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = headers.ensure(tmp_path)
     monkeypatch.setattr(platform, "release", lambda: "9.9.9-other")
