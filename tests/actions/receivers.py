@@ -141,9 +141,11 @@ def _heard(client: socket.socket) -> Request | None:
         while (text := stream.readline()) not in (b"\r\n", b"\n", b""):
             name, _, value = text.decode().partition(":")
             headers[name.strip().lower()] = value.strip()
+        if not text:
+            return None  # its last header may be half of one
         length = int(headers.get("content-length", "0"))
         body = stream.read(length)
-    return Request(line, headers, body) if text and len(body) == length else None
+    return Request(line, headers, body) if len(body) == length else None
 
 
 @dataclass
