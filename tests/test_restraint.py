@@ -56,7 +56,7 @@ def killed(rule: str = "r", pid: int = 7) -> Event:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "did not come about"
         time.sleep(0.005)
@@ -79,14 +79,14 @@ def test_a_rule_that_is_muted_is_held_until_the_mute_ends_or_is_ended(make: Call
     kernel.mutes.remove(mute.id)
     kernel.restraint.settle()
     assert kernel.holds == frozenset()
-    kernel.mutes.add("other", {"command": "x"}, S // 10, "we know")
+    kernel.mutes.add("other", {"command": "x"}, 2 * S, "we know")
     kernel.restraint.settle()
     assert kernel.holds == {"other"}
     eventually(lambda: kernel.holds == frozenset())
 
 
 def test_a_rule_that_did_too_much_rests_and_it_is_told_once(make: Callable[..., Kernel]) -> None:
-    kernel = make(in_kernel=3, window_s=0.3)
+    kernel = make(in_kernel=3, window_s=2)
     kernel.restraint.note([killed("quiet")] * 3 + [killed("r")] * 3)
     assert kernel.holds == frozenset()
     assert kernel.restraint.problems() == []
@@ -95,9 +95,7 @@ def test_a_rule_that_did_too_much_rests_and_it_is_told_once(make: Callable[..., 
     assert len(kernel.ledger.read(99)) == 15
     [alert] = kernel.told
     assert alert.kind == "notice"
-    assert alert.text.startswith(
-        "kill inside the kernel was carried out more than 3 times within 0.3 s, at last on proc"
-    )
+    assert alert.text.startswith("kill inside the kernel was carried out more than 3 times within 2 s, at last on proc")
     [problem] = kernel.restraint.problems()
     assert problem.startswith("rule r: the kernel acted for it more than 3 times")
     eventually(lambda: kernel.holds == frozenset())

@@ -57,7 +57,7 @@ def test_a_reader_who_does_not_read_holds_nobody_up_beyond_the_end(pipe: tuple[i
         output = Output(write, ending)
         began = time.monotonic()
         whole = output.write([LINE] * 1000)
-        assert 0.2 <= time.monotonic() - began < 0.2 + GRACE_S + 0.5
+        assert GRACE_S <= time.monotonic() - began < 0.2 + GRACE_S + 5
         assert whole == len(os.read(read, 65536)) // len(LINE)
         assert 0 < whole < 1000
         assert output.write([LINE]) == 0, "a line was torn: nothing may follow it"
@@ -71,7 +71,7 @@ def test_a_signal_ends_a_writer_that_waits(pipe: tuple[int, int]) -> None:
         threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).run()
         began = time.monotonic()
         assert Output(write, ending).write([LINE] * 1000) < 1000
-        assert time.monotonic() - began < GRACE_S + 0.5
+        assert time.monotonic() - began < GRACE_S + 5
         assert (ending.signal, ending.come(), woken) == (signal.SIGINT, True, [True])
 
 
