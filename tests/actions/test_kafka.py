@@ -95,9 +95,9 @@ def test_an_alert_that_is_too_large_is_not_tried_again(brokers: Brokers, make: M
 
 def test_brokers_that_went_away_and_came_back_are_found_again(make: Make, alert: Alert) -> None:
     with kafka_brokers() as before:
-        action = make(*before.addresses, timeout=2)
+        action = make(*before.addresses, timeout=4)
         action.send(alert)
-    with pytest.raises(ActionError, match="no answer within 2 s"):
+    with pytest.raises(ActionError, match="no answer within 4 s"):
         action.send(replace(alert, id="2"))
     with kafka_brokers() as after:
         action._config["bootstrap.servers"] = ",".join(after.addresses)  # the mock can't have its ports again
@@ -111,9 +111,9 @@ def test_a_broker_that_is_not_there_is_an_error_that_says_so(
 ) -> None:
     began = time.monotonic()
     with pytest.raises(ActionError) as caught:
-        make("127.0.0.1:1", timeout=1).send(alert)
+        make("127.0.0.1:1", timeout=2).send(alert)
     assert time.monotonic() - began < 5
-    assert str(caught.value).startswith("127.0.0.1:1: no answer within 1 s: ")
+    assert str(caught.value).startswith("127.0.0.1:1: no answer within 2 s: ")
     assert str(caught.value).endswith("Connect to ipv4#127.0.0.1:1 failed: Connection refused")
     assert capfd.readouterr() == ("", "")
 
@@ -230,7 +230,7 @@ def test_it_is_opened_and_closed_ten_times_and_leaves_nothing(brokers: Brokers, 
     for _ in range(10):
         action.send(alert)
         action.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while any(
         now > then for now, then in zip(left(), before, strict=True)
     ):  # the brokers close their ends when they see ours closed

@@ -29,7 +29,7 @@ FORM = re.compile(
 @pytest.fixture
 def tcp() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(5)
+        server.settimeout(20)
         yield server
 
 
@@ -131,7 +131,7 @@ def test_tls_carries_counted_messages_to_a_server_whose_certificate_is_good(
 
     def listen() -> None:
         client, _ = tcp.accept()
-        client.settimeout(5)
+        client.settimeout(20)
         try:
             with context.wrap_socket(client, server_side=True) as encrypted:
                 heard.append(encrypted.recv(65536))
