@@ -217,8 +217,8 @@ class FakeControl:
                 subscription.put(event)
 
     def wait_for_clients(self, count: int) -> None:
-        """Until exactly `count` clients follow; fails after ten seconds."""
-        deadline = time.monotonic() + 10
+        """Until exactly `count` clients follow; fails after half a minute."""
+        deadline = time.monotonic() + 30
         while len(self.subscriptions) != count:
             assert time.monotonic() < deadline, f"{len(self.subscriptions)} clients follow, not {count}"
             time.sleep(0.005)

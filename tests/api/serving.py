@@ -37,7 +37,7 @@ def server(control: FakeControl, socket_dir: Path) -> Iterator[Server]:
     yield server
     control.gate.set()
     server.stop(grace=0.5)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while left := [thread.name for thread in threading.enumerate() if thread.name.startswith("bpfd-api")]:
         assert time.monotonic() < deadline, left
         time.sleep(0.01)

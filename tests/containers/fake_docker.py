@@ -45,7 +45,7 @@ class FakeDocker:
             except OSError:
                 continue
         for thread in list(self._threads):
-            thread.join(5)
+            thread.join(20)
             assert not thread.is_alive()
         for one in self._sockets:
             one.close()
@@ -140,7 +140,7 @@ def fake_docker(path: Path) -> Iterator[FakeDocker]:
         made.close()
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "did not come about"

@@ -157,7 +157,7 @@ def test_dockerd_leaves_nothing_behind() -> None:
     assert not place.exists()
     assert str(place) not in Path("/proc/self/mountinfo").read_text()
     eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in (pid, inside)))
-    assert not any(str(place).encode() in cmdline for cmdline in cmdlines())
+    eventually(lambda: not any(str(place).encode() in cmdline for cmdline in cmdlines()))
 
 
 def cmdlines() -> Iterator[bytes]:
