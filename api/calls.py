@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import grpc
 
+from bpfd.counted import counted
 from bpfd.errors import (
     ActionNotFoundError,
     BpfdError,
@@ -133,7 +134,7 @@ def _cut(text: str) -> str:
     if not kept:
         return lines[0][: LONGEST_DETAILS // 12] + "…"
     left = len(lines) - len(kept)
-    return "\n".join(kept) + (f"\n… and {left} more problems" if left else "")
+    return "\n".join(kept) + (f"\n… and {counted(left, 'more problem')}" if left else "")
 
 
 async def check_names(context: Context, **names: str) -> None:

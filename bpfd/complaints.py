@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from bpfd.counted import counted
 from bpfd.errors import BpfdError
 from bpfd.event import printable
 
@@ -36,7 +37,7 @@ class Complaints:
     def flush(self) -> None:
         """Tell what was kept back, and begin anew."""
         if self._silent:
-            log.error("action %s: %d more errors like these", self._name, self._silent)
+            log.error("action %s: %s like these", self._name, counted(self._silent, "more error"))
         self._logged.clear()
         self._silent = 0
         self._since_s = time.monotonic()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from bpfd.alert import Alert
 from bpfd.complaints import Complaints
+from bpfd.counted import counted
 from bpfd.counters import Counters
 from bpfd.errors import RefusedError, TargetGoneError, WithheldError
 from bpfd.event import Event
@@ -137,9 +138,8 @@ class ActionRunner:
         if self._thread.is_alive():
             for rule, entered in self._entered_of.items():
                 self._drop(rule, entered - self._left_of.get(rule, 0))
-            log.warning(
-                "action %s: still busy after %.1f s; left behind with %d events", self.name, timeout_s, self.waiting
-            )
+            left = counted(self.waiting, "event")
+            log.warning("action %s: still busy after %.1f s; left behind with %s", self.name, timeout_s, left)
         self._counters.unwatch(self._done_counter)
 
     def _work(self) -> None:

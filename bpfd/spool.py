@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from bpfd.alert import Alert, from_json
+from bpfd.counted import counted
 from bpfd.counters import Counters
 from bpfd.store import Placed, RuleTurns, Store, Stored, move_aside, open_store
 
@@ -249,7 +250,7 @@ class Spool:
         except OSError as error:
             self._complain(f"{self._path}: corrupt, and cannot be moved aside: {error.strerror}")
             return
-        log.error("%s: corrupt; moved to %s with %d alerts, and a new one started", self._path, moved, lost)
+        log.error("%s: corrupt; moved to %s with %s, and a new one started", self._path, moved, counted(lost, "alert"))
         self._open_disk()
 
     def _drop_disk(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from ipaddress import ip_network
 
+from bpfd.counted import counted
 from bpfd.plugin import Field, Named
 from bpfd.rules import fields, values
 from bpfd.rules.context import Context
@@ -73,7 +74,7 @@ def make(
         if is_too_long(value, field, operator):
             long.append((where, value))
     for where, value in long:
-        kept = f'"{field.name}" keeps {field.length - 1} bytes'
+        kept = f'"{field.name}" keeps {counted(field.length - 1, "byte")}'
         context.problems.warn(where, f"{quoted(value)} is longer than that: {kept}; it never matches, shorten it")
     return Test(field.name, operator, tuple(good), ignore_case) if good else None
 

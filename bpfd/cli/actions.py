@@ -10,6 +10,7 @@ from bpfd.cli import installed
 from bpfd.cli.command import Commands, add_json_flag
 from bpfd.cli.daemon_client import connect
 from bpfd.cli.output import print_json, print_table, when
+from bpfd.counted import counted
 from bpfd.errors import BpfdError
 from bpfd.event import printable, utf8
 
@@ -84,7 +85,7 @@ def send_again(args: argparse.Namespace) -> int:
     """`bpfd actions retry [NAME]`."""
     with connect(args) as client:
         count = client.retry_dead_letters(utf8(args.name))
-    print(f"{count} alert{'' if count == 1 else 's'} will be sent again")
+    print(f"{counted(count, 'alert')} will be sent again")
     return 0
 
 

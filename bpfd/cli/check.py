@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bpfd.cli.command import Commands
 from bpfd.cli.known import add_config_flag, known, settings_of
+from bpfd.counted import counted
 from bpfd.errors import RuleError
 from bpfd.event import printable
 
@@ -41,9 +42,7 @@ def run(args: argparse.Namespace) -> int:
         print(printable(line))
     rules = [rule for one in loaded for rule in one.rules]
     tests = sum(len(rule.examples) for rule in rules)
-    print(
-        f"{_counted(len(rules), 'good rule')}, {_counted(tests, 'test')} passed, {_counted(len(warnings), 'warning')}"
-    )
+    print(f"{counted(len(rules), 'good rule')}, {counted(tests, 'test')} passed, {counted(len(warnings), 'warning')}")
     if problems:
         raise RuleError(problems)
     return 1 if warnings and args.strict else 0
@@ -58,7 +57,3 @@ def _warnings(rules: tuple[Rule, ...]) -> list[str]:
         where = f'rule "{other}" of {by_name[other].source}'
         lines.append(f"{by_name[name].source}: warning: {where} matches all that this rule does; remove one of them")
     return lines
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

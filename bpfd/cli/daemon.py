@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bpfd.cli import logs
 from bpfd.cli.command import Commands
 from bpfd.cli.daemon_client import address_of
+from bpfd.counted import counted
 from bpfd.errors import BpfdError, GivenUpError
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def _announce(daemon: Daemon, settings: Settings) -> None:
     rules = daemon.list_rules()
     bad = sum(1 for rule in rules if rule.rule is None)
     print(
-        f"bpfd: ready: tracers {', '.join(tracers) or 'none'}; {len(rules) - bad} rules"
-        f"{f', {bad} bad files' if bad else ''}; gRPC at {settings.grpc_addr}",
+        f"bpfd: ready: tracers {', '.join(tracers) or 'none'}; {counted(len(rules) - bad, 'rule')}"
+        f"{', ' + counted(bad, 'bad file') if bad else ''}; gRPC at {settings.grpc_addr}",
         file=sys.stderr,
         flush=True,
     )

@@ -10,6 +10,7 @@ from bpfd.cli.command import Commands, add_json_flag
 from bpfd.cli.daemon_client import connect
 from bpfd.cli.known import add_config_flag, catalogue_and_known, settings_of
 from bpfd.cli.output import print_json
+from bpfd.counted import counted
 from bpfd.errors import RuleError
 from bpfd.event import printable, utf8
 
@@ -81,7 +82,7 @@ def _show_counts(said: bpfd_pb2.ExplainRuleResponse) -> None:
     cost = (
         f"{said.probe_ns:.0f} ns an event in the kernel" if said.probe_ns else "its cost was not counted: no event came"
     )
-    print(f"  {said.seen} events seen, {said.passed} passed by the kernel, {said.matched} matched; {cost}")
+    print(f"  {counted(said.seen, 'event')} seen, {said.passed} passed by the kernel, {said.matched} matched; {cost}")
 
 
 def _as_dict(name: str, tracer: str, said: Explanation | bpfd_pb2.ExplainRuleResponse) -> dict[str, object]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from bpfd.cli import installed, logs
 from bpfd.cli.command import Commands
 from bpfd.cli.known import add_config_flag, settings_of
+from bpfd.counted import counted
 from bpfd.errors import UsageError
 from bpfd.event import printable
 
@@ -117,10 +118,10 @@ class _Printer:
 
 
 def _say_losses(lost: dict[str, int], unread: int) -> None:
-    counted = {**lost, "unread": unread} if unread else lost
-    if counted:
-        named = ", ".join(f"{name} {count}" for name, count in counted.items())
-        print(f"bpfd: {sum(counted.values())} events lost ({printable(named)})", file=sys.stderr, flush=True)
+    by_name = {**lost, "unread": unread} if unread else lost
+    if by_name:
+        named = ", ".join(f"{name} {count}" for name, count in by_name.items())
+        print(f"bpfd: {counted(sum(by_name.values()), 'event')} lost ({printable(named)})", file=sys.stderr, flush=True)
 
 
 def _form(args: argparse.Namespace, fields: tuple[Field, ...]) -> Form:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpfd.cli.command import Commands, add_json_flag
 from bpfd.cli.daemon_client import connect
+from bpfd.counted import counted
 from bpfd.errors import UsageError
 from bpfd.event import printable, utf8
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     with connect(args) as client:
         for lines, lost in _missed(client, args) if args.near_miss else _matched(client, args):
             if lost:
-                print(f"bpfd: {lost} events lost: this client is too slow", file=sys.stderr, flush=True)
+                print(f"bpfd: {counted(lost, 'event')} lost: this client is too slow", file=sys.stderr, flush=True)
             sys.stdout.write("".join(f"{line}\n" for line in lines))
             sys.stdout.flush()
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bpfd.cli import installed
 from bpfd.cli.command import Commands, add_json_flag
 from bpfd.cli.output import print_json, print_table, shorten
+from bpfd.counted import counted
 from bpfd.errors import BpfdError
 from bpfd.event import printable
 
@@ -103,7 +104,7 @@ def _show(tracer: bpfd_pb2.TracerStatus, known: Catalogue, *, by_daemon: bool) -
     for line in tracer.problem.splitlines()[1:]:
         print(f"  {printable(line)}")
     if tracer.state == "running":
-        print(f"{tracer.received} events received, {tracer.lost} lost")
+        print(f"{counted(tracer.received, 'event')} received, {tracer.lost} lost")
     one = _about(tracer, known)
     missing = [probe for probe in one.probes if probe.endswith("?") and probe.rstrip("?") not in tracer.probes]
     if missing:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bpfd.cli.command import Commands
 from bpfd.cli.known import add_config_flag, known, settings_of
+from bpfd.counted import counted
 from bpfd.errors import RuleError
 from bpfd.event import printable
 
@@ -64,7 +65,7 @@ def _remarks(rule: Rule) -> str:
 
     remarks = [] if rule.enabled else ["the rule is not enabled"]
     if isinstance(rule.window, Count):
-        remarks.append(f"fires on {rule.window.count} matches within {rule.window.within_ns / 1e9:g} s")
+        remarks.append(f"fires on {counted(rule.window.count, 'match', 'es')} within {rule.window.within_ns / 1e9:g} s")
     return f" ({', '.join(remarks)})" if remarks else ""
 
 

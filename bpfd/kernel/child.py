@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from bpfd.counted import counted
 from bpfd.errors import GivenUpError, LoadError
 from bpfd.kernel import loader
 
@@ -128,7 +129,7 @@ def _last_lines(text: str, most: int = 40) -> str:
     )
     if len(lines) <= most:
         return "\n".join(lines)
-    return f"({len(lines) - most} lines left out)\n" + "\n".join(lines[-most:])
+    return f"({counted(len(lines) - most, 'line')} left out)\n" + "\n".join(lines[-most:])
 
 
 def close_all(fds: Iterable[int]) -> None:

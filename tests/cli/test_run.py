@@ -104,3 +104,5 @@ def test_what_is_lost_is_named_and_counted(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
     run_._say_losses({"tracer.open.lost": 40}, 2)
     assert capsys.readouterr().err == "bpfd: 42 events lost (tracer.open.lost 40, unread 2)\n"
+    run_._say_losses({"tracer.open.lost": 1}, 0)
+    assert capsys.readouterr().err == "bpfd: 1 event lost (tracer.open.lost 1)\n"

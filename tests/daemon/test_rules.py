@@ -291,7 +291,7 @@ def test_bad_files_are_told_of_everywhere_and_the_good_ones_run(daemon: RunningD
     daemon.write_rule("good", open_rule(f"{tmp_path}/good"))
     wrong = {**{name: text for name, (_, text) in BAD_FILES.items()}, "pipe": "no regular file", "gone": "No such"}
     daemon.start()
-    assert f"1 rules, {len(wrong)} bad files" in daemon.log
+    assert f"1 rule, {len(wrong)} bad files" in daemon.log
     listed = {rule["name"]: rule for rule in daemon.json("ls")}
     table = rows(daemon.bpfd("ls"))
     problems = daemon.json("status")["problems"]
