@@ -13,7 +13,7 @@ static __always_inline u16 bpfd_take_bytes(char *place, u64 room, const void *po
     return bytes;
   bytes = taken < 0 ? 0 : taken;
   bpfd_barrier(bytes);
-  if (bytes && bytes < room && bytes < (u64)wanted && !bpf_probe_read_user(place, bytes, pointer))
+  if (!bpfd_is_outside(bytes, 1, room - 1) && bytes < (u64)wanted && !bpf_probe_read_user(place, bytes, pointer))
     return bytes;
   place[0] = '?';
   return 1;
