@@ -7,7 +7,7 @@
 #define MS_MOVE 0x2000
 #define MS_MGC_VAL 0xC0ED0000 /* which old programs set, and the kernel takes out */
 
-enum call { MOUNT, UMOUNT, MOVE_MOUNT, FSMOUNT, OPEN_TREE, MOUNT_SETATTR, PIVOT_ROOT };
+enum call { MOUNT, UMOUNT, MOVE_MOUNT, FSMOUNT, OPEN_TREE, MOUNT_SETATTR, PIVOT_ROOT, OPEN_TREE_ATTR };
 /* What the late step has to know: where the names start from, and whether the source is a path. */
 enum kept { SOURCE_IS_PATH, SOURCE_DIRECTORY, TARGET_DIRECTORY };
 
@@ -133,17 +133,42 @@ TRACEPOINT_PROBE(syscalls, sys_exit_move_mount) {
   return bpfd_submit(args, e);
 }
 
+static __always_inline void name_tree(struct bpfd_event *e, struct pt_regs *registers) {
+  e->bpfd_own[SOURCE_IS_PATH] = 1;
+  e->bpfd_own[SOURCE_DIRECTORY] = (int)bpfd_argument(registers, 0);
+  bpfd_user_string(e, source, bpfd_argument(registers, 1));
+}
+
+/* What is asked for in the `struct mount_attr` at `address`. */
+static __always_inline void name_attributes(struct bpfd_event *e, u64 address) {
+  struct mount_attr asked = {};
+  bpf_probe_read_user(&asked, sizeof(asked), (void *)address);
+  e->attributes_set = asked.attr_set;
+  e->attributes_cleared = asked.attr_clr;
+}
+
 TRACEPOINT_PROBE(syscalls, sys_exit_open_tree) {
   struct pt_regs *registers = bpfd_registers();
   struct bpfd_event *e = begin(args->ret, OPEN_TREE, bpfd_argument(registers, 2));
   if (!e)
     return 0;
   bpfd_literal(e, call, "open_tree");
-  e->bpfd_own[SOURCE_IS_PATH] = 1;
-  e->bpfd_own[SOURCE_DIRECTORY] = (int)bpfd_argument(registers, 0);
-  bpfd_user_string(e, source, bpfd_argument(registers, 1));
+  name_tree(e, registers);
   return bpfd_submit(args, e);
 }
+
+#ifdef BPFD_HAS_sys_exit_open_tree_attr
+TRACEPOINT_PROBE(syscalls, sys_exit_open_tree_attr) {
+  struct pt_regs *registers = bpfd_registers();
+  struct bpfd_event *e = begin(args->ret, OPEN_TREE_ATTR, bpfd_argument(registers, 2));
+  if (!e)
+    return 0;
+  bpfd_literal(e, call, "open_tree_attr");
+  name_attributes(e, bpfd_argument(registers, 3)); /* a null pointer asks for nothing */
+  name_tree(e, registers);
+  return bpfd_submit(args, e);
+}
+#endif
 
 #ifdef BPFD_HAS_sys_exit_mount_setattr
 TRACEPOINT_PROBE(syscalls, sys_exit_mount_setattr) {
@@ -151,11 +176,8 @@ TRACEPOINT_PROBE(syscalls, sys_exit_mount_setattr) {
   struct bpfd_event *e = begin(args->ret, MOUNT_SETATTR, bpfd_argument(registers, 2));
   if (!e)
     return 0;
-  struct mount_attr asked = {};
-  bpf_probe_read_user(&asked, sizeof(asked), (void *)bpfd_argument(registers, 3));
   bpfd_literal(e, call, "mount_setattr");
-  e->attributes_set = asked.attr_set;
-  e->attributes_cleared = asked.attr_clr;
+  name_attributes(e, bpfd_argument(registers, 3));
   e->bpfd_own[TARGET_DIRECTORY] = (int)bpfd_argument(registers, 0);
   bpfd_user_string(e, target, bpfd_argument(registers, 1));
   return bpfd_submit(args, e);

@@ -7,7 +7,7 @@ from pathlib import Path
 from bpfd.plugin import BPFTracer, Field, Flags
 from bpfd.tracers.names import plain
 
-CALLS = ("mount", "umount", "move_mount", "fsmount", "open_tree", "mount_setattr", "pivot_root")
+CALLS = ("mount", "umount", "move_mount", "fsmount", "open_tree", "mount_setattr", "pivot_root", "open_tree_attr")
 """In the order of `enum call` in mount.c."""
 _MOUNT = (
     "MS_RDONLY MS_NOSUID MS_NODEV MS_NOEXEC MS_SYNCHRONOUS MS_REMOUNT MS_MANDLOCK MS_DIRSYNC MS_NOSYMFOLLOW - "
@@ -16,6 +16,7 @@ _MOUNT = (
 )
 _UMOUNT = "MNT_FORCE MNT_DETACH MNT_EXPIRE UMOUNT_NOFOLLOW"
 _AT = {"AT_SYMLINK_NOFOLLOW": 0x100, "AT_NO_AUTOMOUNT": 0x800, "AT_EMPTY_PATH": 0x1000, "AT_RECURSIVE": 0x8000}
+_OPEN_TREE = {"OPEN_TREE_CLONE": 1, **_AT, "OPEN_TREE_CLOEXEC": 0o2000000}
 
 
 def _bits(names: str) -> dict[str, int]:
@@ -38,9 +39,10 @@ FLAGS = {
         }
     ),
     "fsmount": Flags({"FSMOUNT_CLOEXEC": 1}),
-    "open_tree": Flags({"OPEN_TREE_CLONE": 1, **_AT, "OPEN_TREE_CLOEXEC": 0o2000000}),
+    "open_tree": Flags(_OPEN_TREE),
     "mount_setattr": Flags(_AT),
     "pivot_root": Flags({}),
+    "open_tree_attr": Flags(_OPEN_TREE),
 }
 """include/uapi/linux/mount.h; umount's are in include/linux/fs.h."""
 ATTRIBUTES = {
@@ -65,12 +67,11 @@ def flags_text(number: int) -> str:
 class MountTracer(BPFTracer):
     """File systems that are mounted, moved, changed and unmounted, successfully or not.
 
-    The calls are mount, umount2, fsmount, move_mount, open_tree, mount_setattr and pivot_root. By the newer ones a
-    mount is made in steps: fsmount makes it and move_mount puts it at its place, where source and fstype are those of
-    the mount that its descriptor leads to. Paths are made absolute, in the view of the process's mount namespace; a
-    link in them is not followed. It misses what is only configured (fsopen, fsconfig), a tree that is taken with other
-    attributes by one call (open_tree_attr, Linux 6.15; move_mount tells where it goes), and 32-bit programs, whose
-    calls the kernel's system-call tracepoints leave out (arch_trace_is_compat_syscall in
+    The calls are mount, umount2, fsmount, move_mount, open_tree, open_tree_attr (Linux 6.15), mount_setattr and
+    pivot_root. By the newer ones a mount is made in steps: fsmount makes it and move_mount puts it at its place, where
+    source and fstype are those of the mount that its descriptor leads to. Paths are made absolute, in the view of the
+    process's mount namespace; a link in them is not followed. It misses what is only configured (fsopen, fsconfig), and
+    32-bit programs, whose calls the kernel's system-call tracepoints leave out (arch_trace_is_compat_syscall in
     arch/x86/include/asm/ftrace.h).
     """
 
@@ -86,7 +87,7 @@ class MountTracer(BPFTracer):
         ),
         Field(
             "source_path",
-            "where the source is a path (MS_BIND, MS_MOVE, move_mount, open_tree): made absolute",
+            "where the source is a path (MS_BIND, MS_MOVE, move_mount, open_tree, open_tree_attr): made absolute",
             length=8192,
             late=True,
             normalised=True,
@@ -113,7 +114,7 @@ class MountTracer(BPFTracer):
         Field("flags", "how", type="u64", show=flags_text, optional=True, example="MS_BIND|MS_REC"),
         Field(
             "attributes_set",
-            "mount_setattr and fsmount: what is turned on",
+            "mount_setattr, open_tree_attr and fsmount: what is turned on",
             type="u64",
             show=Flags(ATTRIBUTES),
             optional=True,
@@ -121,7 +122,7 @@ class MountTracer(BPFTracer):
         ),
         Field(
             "attributes_cleared",
-            "mount_setattr: what is turned off",
+            "mount_setattr and open_tree_attr: what is turned off",
             type="u64",
             show=Flags(ATTRIBUTES),
             optional=True,
@@ -137,6 +138,7 @@ class MountTracer(BPFTracer):
         "tracepoint:syscalls:sys_exit_open_tree",
         "tracepoint:syscalls:sys_exit_mount_setattr?",
         "tracepoint:syscalls:sys_exit_pivot_root",
+        "tracepoint:syscalls:sys_exit_open_tree_attr?",
     )
 
     @classmethod

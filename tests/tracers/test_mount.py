@@ -16,6 +16,7 @@ from bpfd.kernel.program import Build
 from bpfd.rules import model
 from bpfd.rules.model import All
 from bpfd.tracers.mount import MountTracer, flags_text
+from bpfd.tracing import probes_here
 from tests.kernel.conftest import Bench
 from tests.tracers.tracing import python, tracing
 
@@ -31,7 +32,8 @@ def tmpfs(attributes=0):
     libc.syscall(431, planned, 6, None, None, 0)
     return libc.syscall(432, planned, 0, attributes)
 """
-"""fsopen 430, fsconfig 431, fsmount 432, move_mount 429, open_tree 428, mount_setattr 442, pivot_root 155."""
+"""fsopen 430, fsconfig 431, fsmount 432, move_mount 429, open_tree 428, open_tree_attr 467, mount_setattr 442,
+pivot_root 155."""
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +141,38 @@ libc.syscall(429, AT_FDCWD, b'place', here, b'source', 0)
         "target": "source",
         "path": f"{place}/source",
     }
+
+
+def test_a_tree_that_is_taken_with_other_attributes_is_told_with_them(mounts: Bench, place: Path) -> None:
+    code = """
+here = os.open('.', os.O_PATH)
+tree = libc.syscall(467, here, b'source', 1 | 0o2000000, attributes(1 | 8, 2), 32)
+libc.syscall(467, AT_FDCWD, b'place', 1 | 0x8000, None, 0)
+libc.syscall(467, tree, b'', 0x1000, attributes(8, 0), 31)
+libc.syscall(467, AT_FDCWD, b'source', 1, ctypes.c_void_p(1), 32)
+"""
+    events = told(mounts, code)
+    if "tracepoint:syscalls:sys_exit_open_tree_attr" not in probes_here(MountTracer)[0]:
+        assert events == []  # Linux before 6.15 has no such call
+        return
+    taken, plain_one, too_short, unreadable = events
+    assert [taken.return_value > 0, plain_one.return_value > 0] == [True, True]
+    assert taken.data == {
+        "call": "open_tree_attr",
+        "source": "source",
+        "source_path": f"{place}/source",
+        "flags": "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC",
+        "attributes_set": "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOEXEC",
+        "attributes_cleared": "MOUNT_ATTR_NOSUID",
+    }
+    assert plain_one.data == {
+        "call": "open_tree_attr",
+        "source": "place",
+        "source_path": f"{place}/place",
+        "flags": "OPEN_TREE_CLONE|AT_RECURSIVE",
+    }
+    assert (too_short.return_value, too_short.data["attributes_set"]) == (-errno.EINVAL, "MOUNT_ATTR_NOEXEC")
+    assert (unreadable.return_value, unreadable.data["call"]) == (-errno.EFAULT, "open_tree_attr")
 
 
 def test_a_mount_whose_ways_are_changed_is_told_with_what_is_turned_on_and_off(mounts: Bench, place: Path) -> None:
