@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from bpfd.errors import KernelError
+from bpfd.kernel.loader import HELPERS
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 
@@ -96,6 +97,9 @@ _SMALL_ENUM = re.compile(r"(?m)^\[\d+\] ENUM '(\w+)' .*\bsize=([12]) ")
 _MODES = {"1": "byte", "2": "HI"}
 """How clang is told that an enum takes so many bytes."""
 _CONSTANT = re.compile(r"(?m)^\s*(\w+)\s*(?:=|,)")
+_HELPER = re.compile(r"\bBPF_FUNC_(\w+) = \d")
+_SOMEWHERE = "ffffffff80000000"
+"""An address of the kernel's, which is all that libbcc wants to see: another would only be known of this boot."""
 _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 
 _FEATURES = (
@@ -222,6 +226,8 @@ def write_tree(tree: Path, dump: str, taken: frozenset[str]) -> None:
         path.write_text(text)
     arch = "arm64" if platform.machine() == "aarch64" else "x86"
     (tree / "arch" / arch / "include").mkdir(parents=True)
+    if names := _HELPER.findall(dump):
+        (tree / HELPERS).write_text("".join(f"{_SOMEWHERE} T bpf_{name}\n" for name in names))
 
 
 def _features(declarations: list[str]) -> str:

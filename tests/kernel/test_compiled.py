@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from bpfd.errors import LoadError
-from bpfd.kernel import child, compiled, install, program
+from bpfd.kernel import child, compiled, install, loader, program
 from bpfd.kernel.compiled import Compiled, Kept, MapSpec
 from bpfd.kernel.program import Build, Program, Spec
 
@@ -20,6 +22,8 @@ PROBE = "TRACEPOINT_PROBE(syscalls, sys_enter_getpgid) {\n  bpfd_begin();\n  ret
 SPEC = Spec("mine", Path(), (), ("tracepoint:syscalls:sys_enter_getpgid",), 65536)
 
 
+READ_OF_EITHER, READ_USER = 4, 112
+"""BPF_FUNC_probe_read and BPF_FUNC_probe_read_user (include/uapi/linux/bpf.h)."""
 MAP = {"name": "m", "type": 2, "key_size": 4, "value_size": 4, "max_entries": 1, "flags": 0}
 
 
@@ -87,6 +91,26 @@ def test_the_process_whose_events_are_left_out_is_that_of_each_load(tmp_path: Pa
     builds = [own, replace(own, self_pid=os.getpid()), replace(own, self_pid=1)]
     assert [seen(program.load(spec, one)) for one in builds] == [1, 0, 1]
     assert asked.compiled == [True]
+
+
+@pytest.mark.parametrize("helpers", ["as made", "none", "not understood"])
+def test_a_process_memory_is_read_the_same_way_whatever_is_known_of_the_kernels_symbols(
+    helpers: str, tmp_path: Path, build: Build
+) -> None:
+    tree = tmp_path / "headers"
+    shutil.copytree(build.headers, tree)
+    if helpers == "none":
+        (tree / loader.HELPERS).unlink()
+    elif helpers == "not understood":
+        (tree / loader.HELPERS).write_text("all of them\n")
+    reads = "u64 word;\n  bpf_probe_read_user(&word, 8, (void *)args->pid);\n  return word;"
+    spec = written(tmp_path, PROBE.replace("return 0;", reads))
+    job = {**program._job(spec, replace(build, headers=tree), 0), "compile": True}
+    answer, _ = child.ask("mine", job, lambda: False)
+    code = compiled.from_answer(answer).functions["tracepoint__syscalls__sys_enter_getpgid"]
+    called = {struct.unpack_from("=i", code, at + 4)[0] for at in range(0, len(code), 8) if code[at] == install.CALL}
+    assert READ_USER in called
+    assert READ_OF_EITHER not in called
 
 
 def test_another_text_is_another_program(tmp_path: Path, own: Build, asked: Asked) -> None:
