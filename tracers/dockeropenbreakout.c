@@ -3,14 +3,20 @@
 #include "constant.h"
 #include "name.h"
 
-/* Threads of programs that were started inside a container, or that descend from one, with the mount namespace where that
- * was; 0: where they are met first. The runtime's own process, on its way into the container, is none of them, and neither
- * is the host's: for those an open costs one look. */
+struct insider {
+  u64 origin; /* the mount namespace where the first program was started; 0: where the thread is met first */
+  u64 space;  /* the one whose beginning this thread has kept; 0: none */
+};
+/* Threads of programs that were started inside a container, or that descend from one. The runtime's own process, on its
+ * way into the container, is none of them, and neither is the host's: for those an open costs one look. */
 #define COUNT_UNTRACKED 0
 #define MOST_INSIDERS 131072
-BPF_F_TABLE("hash", u32, u64, insiders, MOST_INSIDERS, BPF_F_NO_PREALLOC);
-/* The newest mount of each namespace when the first program was started there: later ones came while it ran. */
-BPF_F_TABLE("lru_hash", u64, u64, begun, 16384, 0);
+BPF_F_TABLE("hash", u32, struct insider, insiders, MOST_INSIDERS, BPF_F_NO_PREALLOC);
+struct beginning {
+  u64 newest;  /* of the namespace's mounts, when the first program was started there: later ones came while it ran */
+  u64 threads; /* that keep this; it goes with the last of them */
+};
+BPF_F_TABLE("hash", u64, struct beginning, begun, 16384, BPF_F_NO_PREALLOC);
 /* The number of the host's mount namespace. */
 BPF_ARRAY(host_space, u32, 1);
 
@@ -52,15 +58,41 @@ static __always_inline u64 newest_mount(struct mnt_namespace *space) {
   return id;
 }
 
-static __always_inline void begin_space(struct mnt_namespace *space, u64 id) {
-  u64 newest = newest_mount(space);
-  if (!begun.lookup(&id))
-    begun.update(&id, &newest);
+/* Have one more thread keep a namespace's beginning, if it is known. */
+static __always_inline bool share(u64 id) {
+  struct beginning *known = begun.lookup(&id);
+  if (known)
+    __sync_fetch_and_add(&known->threads, 1);
+  return known != 0;
 }
 
-static __always_inline void track(u32 thread, u64 origin) {
-  if (insiders.update(&thread, &origin))
-    bpfd_count(COUNT_UNTRACKED);
+/* Keep a namespace's beginning for a thread: this is it, unless it is known. Gives its number, or 0 where there is no room,
+ * or nothing that would be asked. */
+static __always_inline u64 keep(struct mnt_namespace *space, u64 id) {
+#ifdef BPFD_HAS_MOUNT_IDS
+  struct beginning first = {newest_mount(space), 1};
+  if (share(id) || !begun.insert(&id, &first) || share(id)) /* another processor may have been quicker */
+    return id;
+  bpfd_count(COUNT_UNTRACKED);
+#endif
+  return 0;
+}
+
+/* A thread keeps it no longer. */
+static __always_inline void let_go(u64 id) {
+  struct beginning *known = id ? begun.lookup(&id) : 0;
+  if (!known)
+    return;
+  __sync_fetch_and_add(&known->threads, -1);
+  if (!known->threads)
+    begun.delete(&id);
+}
+
+static __always_inline void track(u32 thread, struct insider *as) {
+  if (!insiders.update(&thread, as))
+    return;
+  let_go(as->space);
+  bpfd_count(COUNT_UNTRACKED);
 }
 
 static __always_inline bool is_host_space(struct mnt_namespace *space) {
@@ -81,39 +113,51 @@ TRACEPOINT_PROBE(sched, sched_process_exec) {
   struct task_struct *task = bpf_get_current_task_btf();
   u32 thread = task->pid, before = args->old_pid;
   struct mnt_namespace *space = task->nsproxy->mnt_ns;
-  u64 id = 0, *origin = insiders.lookup(&before);
-  if (origin)
-    id = *origin;
+  struct insider now = {}, *was = insiders.lookup(&before);
+  if (was)
+    now = *was;
   else if (on_host())
     return 0;
   if (before != thread)
     insiders.delete(&before); /* the thread goes on under the number of the first, which has ended */
   if (is_host_space(space)) {
-    if (origin)
-      track(thread, id);
+    if (was)
+      track(thread, &now);
     return 0;
   }
   u64 here = space_id(space);
-  begin_space(space, here);
-  if (!id)
-    id = here;
-  track(thread, id);
+  if (now.space != here) {
+    let_go(now.space);
+    now.space = keep(space, here);
+  }
+  if (!now.origin)
+    now.origin = here;
+  track(thread, &now);
   return 0;
 }
 
 TRACEPOINT_PROBE(sched, sched_process_fork) {
   u32 parent = args->parent_pid, child = args->child_pid;
-  u64 *found = insiders.lookup(&parent);
+  struct insider *found = insiders.lookup(&parent), *stale;
   if (!found)
     return 0;
-  track(child, *found);
+  struct insider born = *found;
+  stale = insiders.lookup(&child);
+  if (stale)
+    let_go(stale->space); /* of one whose end was not seen */
+  if (born.space && !share(born.space))
+    born.space = 0;
+  track(child, &born);
   return 0;
 }
 
 TRACEPOINT_PROBE(sched, sched_process_exit) {
   u32 thread = bpf_get_current_task_btf()->pid;
-  if (insiders.lookup(&thread))
-    insiders.delete(&thread);
+  struct insider *found = insiders.lookup(&thread);
+  if (!found)
+    return 0;
+  let_go(found->space);
+  insiders.delete(&thread);
   return 0;
 }
 
@@ -164,9 +208,10 @@ static __always_inline enum reason why_here(struct mnt_namespace *here, struct m
   if (shown != whole && is_outside(dentry, shown))
     return OUTSIDE_MOUNT;
 #ifdef BPFD_HAS_MOUNT_IDS
-  u64 id = space_id(here), number = 0, *newest = begun.lookup(&id);
+  u64 id = space_id(here), number = 0;
+  struct beginning *known = begun.lookup(&id);
   bpfd_read(number, mount->mnt_id_unique);
-  if (newest && number > *newest)
+  if (known && number > known->newest)
     return MOUNTED_LATER;
 #endif
   return INSIDE;
@@ -199,17 +244,18 @@ static __always_inline enum reason why(struct task_struct *task, u64 origin, str
 static __always_inline int opened(void *args, long descriptor, u64 name) {
   struct task_struct *task = bpf_get_current_task_btf();
   u32 thread = task->pid;
-  u64 *origin = insiders.lookup(&thread);
+  struct insider *insider = insiders.lookup(&thread);
   struct path path;
-  if (!origin || descriptor < 0 || on_host())
+  if (!insider || descriptor < 0 || on_host())
     return 0;
-  if (!*origin && !is_host_space(task->nsproxy->mnt_ns)) {
-    *origin = space_id(task->nsproxy->mnt_ns);
-    begin_space(task->nsproxy->mnt_ns, *origin);
+  if (!insider->origin && !is_host_space(task->nsproxy->mnt_ns)) {
+    u64 here = space_id(task->nsproxy->mnt_ns);
+    insider->origin = here;
+    insider->space = keep(task->nsproxy->mnt_ns, here);
   }
   if (!bpfd_file_of(descriptor, &path))
     return 0;
-  enum reason reason = why(task, *origin, &path);
+  enum reason reason = why(task, insider->origin, &path);
   if (reason == INSIDE)
     return 0;
   struct bpfd_event *e = bpfd_begin();

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bpfd.plugin import BPFTracer, Field, TracerMap
 
-_LATER = struct.pack("=Q", 0)
+_LATER = bytes(16)
+"""A `struct insider` of which nothing is known yet."""
 
 
 class DockerOpenBreakoutTracer(BPFTracer):

@@ -6,7 +6,8 @@
 struct before {
   u32 real, effective;
 };
-BPF_F_TABLE("lru_hash", u32, struct before, callers, 4096, 0);
+#define COUNT_UNTRACKED 0
+BPF_F_TABLE("hash", u32, struct before, callers, 4096, BPF_F_NO_PREALLOC);
 
 #define AS_IS ((u32)-1)
 
@@ -19,7 +20,10 @@ static __always_inline int enter(bool group) {
     was.real = own->gid.val;
     was.effective = own->egid.val;
   }
-  callers.update(&thread, &was);
+  if (callers.update(&thread, &was)) {
+    callers.delete(&thread); /* of an earlier call, whose end was not seen */
+    bpfd_count(COUNT_UNTRACKED);
+  }
   return 0;
 }
 
@@ -36,7 +40,7 @@ static __always_inline struct bpfd_event *leave(long result, bool group, u32 tar
     e->new_effective = group ? own->egid.val : own->euid.val;
     e->new_saved = group ? own->sgid.val : own->suid.val;
     e->new_filesystem = group ? own->fsgid.val : own->fsuid.val;
-    e->old_real = was ? (s64)was->real : -1; /* it was in the call before the tracer was there */
+    e->old_real = was ? (s64)was->real : -1; /* in the call before the tracer was there, or without room: counted */
     e->old_effective = was ? (s64)was->effective : -1;
   }
   callers.delete(&thread);
@@ -80,3 +84,10 @@ TRACEPOINT_PROBE(syscalls, sys_enter_setresgid) { return enter(true); }
 TRACEPOINT_PROBE(syscalls, sys_exit_setresgid) EXIT("setresgid", true, THREE)
 TRACEPOINT_PROBE(syscalls, sys_enter_setfsgid) { return enter(true); }
 TRACEPOINT_PROBE(syscalls, sys_exit_setfsgid) EXIT("setfsgid", true, ONE)
+
+/* A call whose end was not seen, and never will be. */
+TRACEPOINT_PROBE(sched, sched_process_exit) {
+  u32 thread = bpf_get_current_task_btf()->pid;
+  callers.delete(&thread);
+  return 0;
+}

@@ -30,14 +30,16 @@ class SetuidTracer(BPFTracer):
             type="s64",
             example="0",
         ),
-        Field("old_real", "the real id before", type="s64", example="1000"),
-        Field("old_effective", "the effective id before", type="s64", example="1000"),
+        Field("old_real", "the real id before; -1: not known", type="s64", example="1000"),
+        Field("old_effective", "the effective id before; -1: not known", type="s64", example="1000"),
         Field("new_real", "the real id after the call", type="s64", example="0"),
         Field("new_effective", "the effective id after the call", type="s64", example="0"),
         Field("new_saved", "the saved id after the call", type="s64", example="0"),
         Field("new_filesystem", "the id that files are opened with, after the call", type="s64", example="0"),
     )
     program = Path(__file__).with_name("setuid.c")
-    probes = tuple(
-        f"tracepoint:syscalls:sys_{side}_{call}" for call in (*USER_CALLS, *GROUP_CALLS) for side in ("enter", "exit")
+    probes = (
+        *(f"tracepoint:syscalls:sys_{side}_{call}" for call in USER_CALLS + GROUP_CALLS for side in ("enter", "exit")),
+        "tracepoint:sched:sched_process_exit",
     )
+    counts = ("untracked",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from bpfd.containers.cgroups import find_hierarchy
 from bpfd.kernel.program import Build
 from bpfd.rules.model import All
 from bpfd.tracers.dockeropenbreakout import DockerOpenBreakoutTracer
-from tests.daemon.running import JsonEvent, RunningDaemon
+from tests.daemon.running import JsonEvent, RunningDaemon, until
 from tests.dockerd import Dockerd
 from tests.tracers.loads import breakout
 from tests.tracers.tracing import tracing
@@ -296,7 +297,69 @@ def test_what_is_started_in_containers_beyond_what_is_kept_is_counted(build: Bui
         before = bench.program.own_count(DockerOpenBreakoutTracer.counts.index("untracked"))
         with contextlib.suppress(OSError):  # a few are there already
             for number in range(insiders.max_entries):
-                insiders.write(struct.pack("=I", 1 << 24 | number), bytes(8))
+                insiders.write(struct.pack("=I", 1 << 24 | number), bytes(16))
         [lost] = breakout(folder)
         assert not [event for event, _ in bench.events() if event.pid == lost.pid]
+        assert bench.program.own_count(0) > before
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A cgroup of which nobody has heard; what runs there ends with the test."""
+    made = find_hierarchy().mount / f"bpfd-kept-{os.getpid()}"
+    made.mkdir()
+
+    def is_empty() -> bool:
+        inside = [int(pid) for pid in (made / "cgroup.procs").read_text().split()]
+        for pid in inside:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not inside
+
+    try:
+        yield made
+    finally:
+        until(is_empty, lambda: made)
+        made.rmdir()
+
+
+def test_what_is_known_of_a_namespace_is_kept_as_long_as_a_thread_runs_there(build: Build, group: Path) -> None:
+    inside = f"echo $$ > {group}/cgroup.procs; exec unshare -m sh -c 'sleep 60 & read line; exec cat'"
+    with tracing(DockerOpenBreakoutTracer, build) as bench:
+        insiders, begun = bench.program.maps["insiders"], bench.program.maps["begun"]
+        with subprocess.Popen(["sh", "-c", inside], stdin=subprocess.PIPE) as process:
+            assert process.stdin is not None
+
+            def kept() -> tuple[bytes, int]:
+                """The namespace that the first thread keeps, and how many keep it."""
+                found = insiders.read(struct.pack("=I", process.pid))
+                space = found[8:] if found is not None else bytes(8)
+                known = begun.read(space)
+                return space, struct.unpack("=QQ", known)[1] if known is not None else 0
+
+            until(lambda: kept()[1] == 2, kept)  # the shell, and its child
+            space = kept()[0]
+            first = begun.read(space)
+            assert first is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            command = Path(f"/proc/{process.pid}/comm")
+            until(lambda: command.read_text() == "cat\n", command.read_text)
+            assert (kept(), begun.read(space)) == ((space, 2), first)
+        until(lambda: begun.read(space) == first[:8] + struct.pack("=Q", 1), lambda: begun.read(space))
+        [left] = (group / "cgroup.procs").read_text().split()
+        os.kill(int(left), signal.SIGKILL)
+        until(lambda: begun.read(space) is None, lambda: begun.read(space))
+
+
+def test_a_namespace_for_whose_beginning_there_is_no_room_is_counted(build: Build, folder: Path) -> None:
+    with tracing(DockerOpenBreakoutTracer, build) as bench:
+        bench.judge_by([All()])
+        begun = bench.program.maps["begun"]
+        before = bench.program.own_count(DockerOpenBreakoutTracer.counts.index("untracked"))
+        with contextlib.suppress(OSError):  # a few are there already
+            for number in range(begun.max_entries):
+                begun.write(struct.pack("=Q", 1 << 60 | number), struct.pack("=QQ", 0, 1))
+        [told] = breakout(folder)
+        assert [event.data["reason"] for event, _ in bench.events() if event.pid == told.pid] == ["other-namespace"]
         assert bench.program.own_count(0) > before

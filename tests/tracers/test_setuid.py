@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import struct
 import subprocess
 from collections.abc import Iterator
 
@@ -13,6 +15,7 @@ from bpfd.kernel.program import Build
 from bpfd.rules import model
 from bpfd.rules.model import All, Not
 from bpfd.tracers.setuid import SetuidTracer
+from tests.daemon.running import until
 from tests.kernel.conftest import Bench
 from tests.tracers.tracing import by, python, tracing
 
@@ -120,3 +123,31 @@ def test_a_rule_on_one_who_becomes_root_is_judged_in_the_kernel(changes: Bench) 
     pid = python(LIBC + code)
     told = [(event.pid, ids(event)[0][0]) for event, _ in changes.events()]
     assert told == [(pid, 1001)]
+
+
+def test_who_calls_while_too_many_calls_are_not_over_is_told_without_who_it_was_and_counted(changes: Bench) -> None:
+    callers, before = changes.program.maps["callers"], changes.program.own_count(0)
+    others = [struct.pack("=I", 1 << 24 | number) for number in range(callers.max_entries)]
+    try:
+        with contextlib.suppress(OSError):  # somebody else may be in a call
+            for other in others:
+                callers.write(other, bytes(8))
+        pid = python(LIBC + f"call({NUMBERS['setuid']}, 1001)")
+        assert ids(changes.wait_for(by(pid)))[0] == [-1, -1]
+        assert changes.program.own_count(SetuidTracer.counts.index("untracked")) > before
+    finally:
+        for other in others:
+            callers.delete(other)
+    pid = python(LIBC + f"call({NUMBERS['setuid']}, 1001)")
+    assert ids(changes.wait_for(by(pid)))[0] == [0, 0]
+
+
+def test_nothing_is_kept_of_a_call_that_is_over_or_of_a_thread_that_ended_in_one(changes: Bench) -> None:
+    callers = changes.program.maps["callers"]
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        key = struct.pack("=I", process.pid)
+        callers.write(key, bytes(8))  # as if the end of its call had not been seen
+        assert callers.read(key) is not None
+    until(lambda: callers.read(key) is None, lambda: callers.read(key))
+    key = struct.pack("=I", python(LIBC + f"call({NUMBERS['setuid']}, 1001)"))
+    assert callers.read(key) is None
