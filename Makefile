@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SILENT:
 .NOTPARALLEL:
-.PHONY: setup setup-test run test lint types unit bench proto docs clean
+.PHONY: setup setup-test run test lint types unit bench kernels proto docs clean
 
 # python3-bpfcc belongs to Debian's own Python; another may be first on PATH.
 PYTHON := $(shell for p in /usr/bin/python3 python3; do \
@@ -81,6 +81,11 @@ bench: setup-test
 	echo "Measuring; leave the machine alone for some minutes"
 	$(BIN)/python -m tests.bench
 
+kernels: setup-test
+	$(call install,qemu-system-x86)
+	echo "Asking older kernels, in virtual machines; it takes some minutes"
+	$(BIN)/python -m tests.kernels
+
 proto: setup-test
 	echo "Generating the API's code"
 	$(BIN)/python -m bpfd.api.generate
@@ -91,4 +96,4 @@ docs: setup-test
 
 clean:
 	echo "Removing what can be made again"
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv .kernels .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
