@@ -158,8 +158,8 @@ class Client:
     ) -> Iterator[bpfd_pb2.LiveTraceResponse]:
         call = self._stub.LiveTrace(request)
         try:
-            call.initial_metadata()
-            if on_start is not None and call.is_active():
+            headers = [tuple(one) for one in call.initial_metadata()]
+            if on_start is not None and convert.FOLLOWED in headers:
                 on_start()
             yield from call
         except grpc.RpcError as error:

@@ -12,6 +12,8 @@ from bpfd.ledger import Entry
 from bpfd.mutes import Mute
 from bpfd.rules.model import Rule
 
+FOLLOWED = ("bpfd-followed", "yes")
+"""Among the headers of a trace that was not refused: a refusal has headers too, and its status comes after them."""
 _U32 = 0xFFFFFFFF
 _U64 = 0xFFFFFFFFFFFFFFFF
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 
 from bpfd.api.calls import Calls, Context
+from bpfd.api.convert import FOLLOWED
 from bpfd.control import Control, Subscription
 from bpfd.event import Event
 
@@ -119,7 +120,7 @@ class Feeds:
             if self._ended:
                 feed.end()
             await self._calls.ask(context, feed.subscribe, self._control, rule, tracer, near_miss)
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata((FOLLOWED,))
             yield feed
         finally:
             self._open.discard(feed)

@@ -14,7 +14,7 @@ from bpfd.api import bpfd_pb2, bpfd_pb2_grpc, feeds
 from bpfd.api.address import parse_address
 from bpfd.api.client import Client
 from bpfd.api.server import Server
-from bpfd.errors import ApiError
+from bpfd.errors import ApiError, RuleError
 from bpfd.event import Event
 from tests.api.fake_control import EVENT, FakeControl
 
@@ -161,6 +161,44 @@ def test_a_client_that_goes_away_gives_up_its_queue(control: FakeControl, client
         next(batches)
         client.close()
         control.wait_for_clients(0)
+
+
+class Refusal(grpc.RpcError):
+    """A call that was refused, between its headers and its status: gRPC says for that long that it is active."""
+
+    def initial_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def is_active(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[bpfd_pb2.LiveTraceResponse]:
+        raise self
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.INVALID_ARGUMENT
+
+    def details(self) -> str:
+        return "no such rule"
+
+    def cancel(self) -> None:
+        """It has ended."""
+
+
+def test_a_client_that_is_refused_is_not_told_that_it_follows(
+    control: FakeControl, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+
+    def ask() -> None:
+        with pytest.raises(RuleError, match="no such rule"):
+            next(client.live_trace(rule="x", on_start=lambda: told.append(True)))
+
+    control.error = RuleError(["no such rule"])
+    ask()
+    monkeypatch.setattr(client._stub, "LiveTrace", lambda request: Refusal())
+    ask()
+    assert told == []
 
 
 def test_an_event_that_fits_no_message_counts_as_lost(control: FakeControl, client: Client) -> None:
