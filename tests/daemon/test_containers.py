@@ -48,19 +48,24 @@ def test_reading_a_secret_in_a_container_is_told_everywhere(
     done = api.exec_create(container.id, ["cat", "/etc/shadow"], user=f"{uid}:{uid}")
     api.exec_start(done["Id"])
     wanted = (api.exec_inspect(done["Id"])["Pid"], uid, uid, "cat", container.id, "docker")
-    (event,) = watching.wait_for(lambda event: event["rule"] == "shadow")
+
+    def ours(event: JsonEvent) -> bool:
+        """Containers of a test beside this one may read their /etc/shadow too."""
+        return event["containerID"] in ("", container.id)
+
+    (event,) = watching.wait_for(lambda event: event["rule"] == "shadow" and ours(event))
     assert seen(event) == wanted
     assert event["container"] == {"name": f"web-{uid}", "image": dockerd.image, "labels": {"team": "blue"}}
     assert event["returnValue"] == (-13 if uid else 3)
     assert (event["data"]["filename"], event["data"]["path"]) == ("/etc/shadow", "/etc/shadow")
-    assert trace.wait_for(lambda event: True) == [event]
-    assert [seen(event) for event in seed.wait_for(lambda event: True)] == [wanted]
+    assert trace.wait_for(ours) == [event]
+    assert [seen(event) for event in seed.wait_for(ours)] == [wanted]
     subprocess.run(["cat", "/etc/shadow"], check=True, stdout=subprocess.DEVNULL)
     watching.create("host", open_rule("/etc/shadow", more='containerRuntimes = ["not-found"]'))
     cat = subprocess.Popen(["cat", "/etc/shadow"], stdout=subprocess.DEVNULL)
     cat.wait()
     (sentinel,) = watching.wait_for(lambda event: event["rule"] == "host" and event["pid"] == cat.pid)
-    assert watching.events("shadow", sentinel) == [event]
+    assert [one for one in watching.events("shadow", sentinel) if ours(one)] == [event]
     container.remove(force=True)
 
 

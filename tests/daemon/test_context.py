@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from pathlib import Path
 
@@ -34,19 +35,18 @@ def test_an_alert_carries_what_its_process_tree_did_before(daemon: RunningDaemon
     assert len(before) <= 5
 
 
-def test_an_alert_of_a_container_carries_what_that_container_did(
-    daemon: RunningDaemon, dockerd: Dockerd, tmp_path: Path
-) -> None:
+def test_an_alert_of_a_container_carries_what_that_container_did(daemon: RunningDaemon, dockerd: Dockerd) -> None:
+    secret = f"/etc/secret-{secrets.token_hex(4)}"  # a rule sees the containers of other tests too
     daemon.environment["DOCKER_HOST"] = dockerd.address
     with http_receiver() as receiver:
         daemon.write_rule("history", HISTORY)
-        daemon.write_rule("secret", rule("/etc/shadow", '"hook"', "context = 3\n[container]\nhost = false"))
+        daemon.write_rule("secret", rule(secret, '"hook"', "context = 3\n[container]\nhost = false"))
         daemon.start(config=config(receiver))
         dockerd.run("true other; sleep 60")
-        dockerd.run("/bin/echo one; /bin/echo two; cat /etc/shadow; sleep 60")
+        dockerd.run(f"/bin/echo one; /bin/echo two; cat {secret}; sleep 60")
         until(lambda: receiver.requests, lambda: daemon.log)
         [alert] = told(receiver)
     assert [event["data"]["argv"] for event in alert["alert"]["context"]] == [
-        "/bin/echo one", "/bin/echo two", "cat /etc/shadow",
+        "/bin/echo one", "/bin/echo two", f"cat {secret}",
     ]  # fmt: skip
     assert {event["containerID"] for event in alert["alert"]["context"]} == {alert["containerID"]}

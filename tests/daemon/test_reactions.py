@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ def test_a_pause_is_taken_back_after_a_restart_also_if_its_rule_is_gone(
     daemon: RunningDaemon, dockerd: Dockerd
 ) -> None:
     container = dockerd.run("sleep 1000")
-    rule_file = daemon.write_rule("frozen", rule("/etc/shadow", '"pause"', 'for = "15s"\n[container]\nhost = false'))
+    secret = f"/etc/secret-{secrets.token_hex(4)}"  # a rule sees the containers of other tests too
+    rule_file = daemon.write_rule("frozen", rule(secret, '"pause"', 'for = "15s"\n[container]\nhost = false'))
     daemon.environment["DOCKER_HOST"] = dockerd.address
     daemon.start()
 
@@ -94,7 +96,7 @@ def test_a_pause_is_taken_back_after_a_restart_also_if_its_rule_is_gone(
         container.reload()
         return str(container.status)
 
-    dockerd.client.api.exec_start(dockerd.client.api.exec_create(container.id, ["cat", "/etc/shadow"])["Id"])
+    dockerd.client.api.exec_start(dockerd.client.api.exec_create(container.id, ["cat", secret])["Id"])
     until(lambda: state() == "paused", lambda: daemon.log)
     daemon.kill()
     rule_file.unlink()
@@ -179,10 +181,11 @@ def test_what_the_configuration_protects_is_never_hit(daemon: RunningDaemon, doc
     container = dockerd.run("sleep 1000", name="registry")
     daemon.environment["DOCKER_HOST"] = dockerd.address
     daemon.write_rule("host", rule(secret, '"kill"'))
-    daemon.write_rule("inside", rule("/etc/shadow", '"container_kill"', "[container]\nhost = false"))
+    inside = f"/etc/secret-{secrets.token_hex(4)}"  # a rule sees the containers of other tests too
+    daemon.write_rule("inside", rule(inside, '"container_kill"', "[container]\nhost = false"))
     daemon.start(config=f'protected = ["tail", "container:{container.id}"]\n')
     reader = subprocess.Popen(["tail", "-f", str(secret)])
-    dockerd.client.api.exec_start(dockerd.client.api.exec_create(container.id, ["head", "/etc/shadow"])["Id"])
+    dockerd.client.api.exec_start(dockerd.client.api.exec_create(container.id, ["head", inside])["Id"])
     counters = ("action.kill.refused", "action.container_kill.refused")
     try:
         until(lambda: all(daemon.json("status")["counters"].get(one) for one in counters), lambda: daemon.log)

@@ -317,7 +317,8 @@ def test_the_sample_of_the_seed_does_what_its_text_says(daemon: RunningDaemon, t
     subprocess.run([tmp_path / "ping"], check=True)
     subprocess.run(["/bin/true", "the-mark"], check=True)
     (mark,) = daemon.wait_for(lambda event: event["rule"] == "mark")
-    assert daemon.events("sample", mark) == []
+    # A test beside this one may run ping in a container.
+    assert [event for event in daemon.events("sample", mark) if not event["containerID"]] == []
     assert daemon.rule("sample")["containerRuntimes"] == ["docker", "kube"]
 
 
