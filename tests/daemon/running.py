@@ -23,7 +23,7 @@ T = TypeVar("T")
 JsonEvent = dict[str, Any]
 
 
-def until(found: Callable[[], T], what: Callable[[], object], within_s: float = 15.0) -> T:
+def until(found: Callable[[], T], what: Callable[[], object], within_s: float = 30.0) -> T:
     """Ask `found` until it answers with something true; fail with `what` after `within_s`."""
     deadline = time.monotonic() + within_s
     while not (answer := found()):
@@ -51,7 +51,7 @@ class Lines:
             self.events.append(event)
         return self.events
 
-    def wait_for(self, wanted: Callable[[JsonEvent], bool], count: int = 1, within_s: float = 15.0) -> list[JsonEvent]:
+    def wait_for(self, wanted: Callable[[JsonEvent], bool], count: int = 1, within_s: float = 30.0) -> list[JsonEvent]:
         """At least `count` events that are `wanted`, oldest first."""
 
         def found() -> list[JsonEvent]:
@@ -230,7 +230,7 @@ class RunningDaemon:
         """`bpfd trace --json`, until the test ends."""
         return self.follow([PROGRAM, "trace", "--json", "--grpc-addr", self.address, *flags])
 
-    def wait_for(self, wanted: Callable[[JsonEvent], bool], count: int = 1, within_s: float = 15.0) -> list[JsonEvent]:
+    def wait_for(self, wanted: Callable[[JsonEvent], bool], count: int = 1, within_s: float = 30.0) -> list[JsonEvent]:
         """At least `count` events on stdout that are `wanted`."""
         return self.lines.wait_for(wanted, count, within_s)
 

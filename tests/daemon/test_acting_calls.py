@@ -105,6 +105,7 @@ def test_a_mute_hides_matches_from_actions_and_not_from_the_trace_also_after_a_r
         reader = subprocess.Popen(["tail", "-f", str(secret)])
         try:
             trace.wait_for(lambda event: event["command"] == "tail")
+            until(lambda: daemon.json("mutes")[0]["hidden"], lambda: daemon.json("mutes"))
             [mute] = daemon.json("mutes")
             assert (mute["hidden"], mute["where"], mute["why"]) == (1, {"command": "tail"}, "we know")
             assert daemon.rule("secret")["matched"] == 1

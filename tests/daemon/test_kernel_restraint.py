@@ -36,7 +36,7 @@ def test_what_the_kernel_did_is_in_the_ledger(daemon: RunningDaemon, forbidden: 
     assert entry["detail"] == "inside the kernel"
     assert entry["target"].endswith("(cat)")
     assert entry["event"]["data"]["kernelAction"] == "kill"
-    assert daemon.json("status")["counters"]["action.kernel.done"] == 1
+    until(lambda: daemon.json("status")["counters"]["action.kernel.done"] == 1, lambda: daemon.json("status"))
 
 
 def test_the_kernel_does_not_act_for_a_rule_that_is_muted_also_after_a_restart(
@@ -49,6 +49,7 @@ def test_the_kernel_does_not_act_for_a_rule_that_is_muted_also_after_a_restart(
     daemon.bpfd("mute", "guard", "--for", "1h", "--why", "we know")
     assert [read(forbidden) for _ in range(5)] == [(0, b"secret\n")] * 5
     until(lambda: daemon.rule("guard")["matched"] == 6, lambda: daemon.rule("guard"))
+    until(lambda: daemon.json("mutes")[0]["hidden"] >= 5, lambda: daemon.json("mutes"))
     [mute] = daemon.json("mutes")
     assert mute["hidden"] == 5
     daemon.stop()
