@@ -28,7 +28,7 @@ BITS_EACH = 16
 BLOCK = 4
 """Bytes of the longest block, and how many bytes are looked at one by one."""
 LONGEST = 255
-"""Patterns that are longer count as so long, and none as one of that kind."""
+"""The shortest pattern counts as so long where it is longer, and where there is none."""
 FEW = 8
 """With so many bytes that patterns begin with, or fewer, it is worth while to look for these bytes."""
 _AHEAD = (0, 0, 0, 1, 1, 1, 2)
