@@ -93,11 +93,11 @@ _TYPEDEF = re.compile(r"typedef\b.*?(?:\(\*(\w+)\)\(|\b(\w+)(?:\[\d*\])*;\s*$)",
 _TAGGED = re.compile(r"\b(struct|union|enum)\s+(\w+)(\s*\*)?")
 _PADDING = re.compile(r"(?m)^(\t+)(long: 64|int: 32|short: 16|char: 8);$")
 _ENUM = re.compile(r"(?m)^(enum (\w+) \{[^}]*\});$")
-_SMALL_ENUM = re.compile(r"(?m)^\[\d+\] ENUM '(\w+)' .*\bsize=([12]) ")
+_SMALL_ENUM = re.compile(r"\] ENUM '(\w+)' .*\bsize=([12]) ")
 _MODES = {"1": "byte", "2": "HI"}
 """How clang is told that an enum takes so many bytes."""
 _CONSTANT = re.compile(r"(?m)^\s*(\w+)\s*(?:=|,)")
-_HELPER = re.compile(r"\bBPF_FUNC_(\w+) = \d")
+_HELPER = re.compile(r"\tBPF_FUNC_(\w+) = \d")
 _SOMEWHERE = "ffffffff80000000"
 """An address of the kernel's, which is all that libbcc wants to see: another would only be known of this boot."""
 _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
