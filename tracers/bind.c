@@ -14,7 +14,7 @@ TRACEPOINT_PROBE(syscalls, sys_exit_bind) {
   e->return_value = args->ret;
   if (args->ret == 0)
     e->port = bpfd_local_end(sk, e->addr);
-  else if (!bpfd_passed_end((void *)bpfd_argument(registers, 1), e->addr, &e->port))
+  else if (!bpfd_passed_end((void *)bpfd_argument(registers, 1), bpfd_argument(registers, 2), e->addr, &e->port))
     return 0;
   bpfd_name_protocol(e, protocol);
   return bpfd_submit(args, e);

@@ -133,7 +133,7 @@ TRACEPOINT_PROBE(syscalls, sys_exit_connect) {
   if (!sk || !bpfd_is_tcp(bpfd_protocol_of(sk)))
     return 0;
   struct bpfd_event *e = bpfd_begin();
-  if (!e || !bpfd_passed_end((void *)bpfd_argument(registers, 1), e->daddr, &e->dport))
+  if (!e || !bpfd_passed_end((void *)bpfd_argument(registers, 1), bpfd_argument(registers, 2), e->daddr, &e->dport))
     return 0;
   e->return_value = args->ret;
   e->sport = bpfd_local_end(sk, e->saddr);

@@ -185,14 +185,14 @@ def _numbers(element: int, signed: bool, raw: bytes) -> str:
 
 
 def socket_address(raw: bytes) -> str:
-    """A `struct sockaddr` as text: `10.0.0.1:443`, `[::1]:443`, a socket's path, `@name`; else its bytes.
+    """A `struct sockaddr` as text: `10.0.0.1:443`, `[::1]:443`, a socket's path, `@name`; else, or if cut, its bytes.
 
     One that could not be read is "?".
     """
     if len(raw) < 2:
         return "?" if raw == UNREAD else raw.hex()
     (family,) = struct.unpack_from("=H", raw)
-    if family == 2 and len(raw) >= 8:
+    if family == 2 and len(raw) >= 16:
         return f"{ipaddress.IPv4Address(raw[4:8])}:{int.from_bytes(raw[2:4], 'big')}"
     if family == 10 and len(raw) >= 24:
         return f"[{ipaddress.IPv6Address(raw[8:24])}]:{int.from_bytes(raw[2:4], 'big')}"

@@ -94,18 +94,23 @@ static __always_inline u16 bpfd_remote_end(struct sock *sk, u8 *into) {
   return bpfd_host_order(port);
 }
 
-/* The address and port that a program passed to a call; false: there is none, or not of IPv4 or IPv6. */
-static __always_inline bool bpfd_passed_end(const void *pointer, u8 *into, u64 *port) {
+/* The shortest IPv6 address that the kernel takes, without a scope: SIN6_LEN_RFC2133 in include/net/ipv6.h. */
+#define BPFD_SHORTEST_IPV6 24
+
+/* The address and port that a program passed to a call, in `length` bytes; false: there is none, not of IPv4 or IPv6, or the
+ * bytes are too few for one. */
+static __always_inline bool bpfd_passed_end(const void *pointer, s32 length, u8 *into, u64 *port) {
   struct sockaddr_in6 passed = {};
   struct sockaddr_in *ipv4 = (struct sockaddr_in *)&passed;
-  if (bpf_probe_read_user(ipv4, sizeof(*ipv4), pointer))
+  if (length < (s32)sizeof(*ipv4) || bpf_probe_read_user(ipv4, sizeof(*ipv4), pointer))
     return false;
   *port = bpfd_host_order(passed.sin6_port);
   if (ipv4->sin_family == BPFD_AF_INET) {
     bpfd_map_ipv4(into, ipv4->sin_addr.s_addr);
     return true;
   }
-  if (passed.sin6_family != BPFD_AF_INET6 || bpf_probe_read_user(&passed, sizeof(passed), pointer))
+  if (passed.sin6_family != BPFD_AF_INET6 || length < BPFD_SHORTEST_IPV6 ||
+      bpf_probe_read_user(&passed, BPFD_SHORTEST_IPV6, pointer))
     return false;
   __builtin_memcpy(into, &passed.sin6_addr, 16);
   return true;

@@ -35,13 +35,14 @@ struct bpfd_sockaddr {
   u8 ipv6[16];
 };
 
-/* A socket address's bytes, and of the internet's its address and port as numbers. */
+/* A socket address's bytes, and of the internet's its address and port as numbers, where it is whole: 16 bytes for IPv4, 24
+ * for IPv6, which the kernel takes without a scope (SIN6_LEN_RFC2133 in include/net/ipv6.h). */
 #define bpfd_socket_address(e, field, pointer, size)                                                                 \
   {                                                                                                                  \
     bpfd_user_bytes(e, field, pointer, size);                                                                        \
     struct bpfd_sockaddr *given = (void *)(e)->field;                                                                \
     u16 had = (e)->bpfd_length[BPFD_NUMBER_##field];                                                                 \
-    if (had >= 8 && given->family == 2) {                                                                            \
+    if (had >= 16 && given->family == 2) {                                                                            \
       __builtin_memset((e)->address + 10, 0xff, 2);                                                                  \
       __builtin_memcpy((e)->address + 12, &given->ipv4, 4);                                                          \
       (e)->port = bpf_ntohs(given->port);                                                                            \

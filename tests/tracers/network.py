@@ -36,6 +36,29 @@ def failing(function, *arguments):
 """
 """What every program of `run` begins with."""
 
+CUT = """
+import ctypes, mmap
+libc = ctypes.CDLL(None, use_errno=True)
+WHOLE = {
+    V4: lambda port: struct.pack("=H", V4) + struct.pack("!H4s8x", port, bytes((127, 0, 0, 1))),
+    V6: lambda port: struct.pack("=H", V6) + struct.pack("!HI16sI", port, 0, bytes(15) + bytes((1,)), 0),
+}
+
+def cut(call, made, family, port, length, behind=False):
+    '''Call bind or connect with so many bytes of an address, and nothing behind it, or the rest; 0 or -errno.'''
+    room = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(room)) + mmap.PAGESIZE
+    whole = WHOLE[family](port)
+    ctypes.memmove(at - length, whole, len(whole))
+    if not behind:
+        libc.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(mmap.PAGESIZE), 0)
+    result = getattr(libc, call)(made.fileno(), ctypes.c_void_p(at - length), length)
+    return result if result >= 0 else -ctypes.get_errno()
+"""
+"""What `run` may have behind it: calls with addresses that are cut."""
+SHORT = {"V4": (0, 1, 2, 4, 8, 15), "V6": (0, 1, 2, 4, 8, 15, 16, 23)}
+"""Lengths of addresses that the kernel takes for none."""
+
 FAMILIES = (("AF_INET", "127.0.0.1"), ("AF_INET6", "::1"), ("AF_INET6", "::ffff:127.0.0.1"))
 """A socket's family and an address of this machine: the last is IPv4 on a socket of both."""
 

@@ -12,7 +12,7 @@ from bpfd.rules import model
 from bpfd.rules.model import All
 from bpfd.tracers.bind import BindTracer
 from tests.kernel.conftest import Bench
-from tests.tracers.network import FAMILIES, events_of, run, shown
+from tests.tracers.network import CUT, FAMILIES, SHORT, events_of, run, shown
 from tests.tracers.tracing import tracing
 
 
@@ -103,4 +103,33 @@ for kind in (TCP, UDP):
 """)
     assert [(event.data["port"], event.data["protocol"]) for event, _ in binds.events() if event.pid == ran.pid] == [
         ("53", "udp")
+    ]
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["nothing behind", "the rest behind"])
+@pytest.mark.parametrize("family", SHORT)
+def test_a_bind_with_too_few_bytes_for_an_address_is_not_told_and_one_with_just_enough_is(
+    binds: Bench, family: str, behind: bool
+) -> None:
+    enough = {"V4": (16,), "V6": (24, 27, 28)}[family]
+    ran = run(
+        CUT
+        + f"""
+taken = socket.socket({family}, TCP)
+short = [cut("bind", socket.socket({family}, TCP), {family}, 7000, length, {behind}) for length in {SHORT[family]}]
+say([short,
+     [cut("bind", socket.socket({family}, TCP), {family}, 7000 + length, length) for length in {enough}],
+     cut("bind", taken, {family}, 7100, {enough[0]}),
+     [cut("bind", socket.socket({family}, TCP), {family}, 7100, length) for length in {enough}]])
+"""
+    )
+    short, bound, first, again = ran.said
+    assert {*short} == {-errno.EINVAL}
+    assert ({*bound, first}, {*again}) == ({0}, {-errno.EADDRINUSE})
+    told = [(event.return_value, event.data["addr"], event.data["port"]) for event in events_of(binds, ran.pid)]
+    address = {"V4": "127.0.0.1", "V6": "::1"}[family]
+    assert told == [
+        *((0, address, str(7000 + length)) for length in enough),
+        (0, address, "7100"),
+        *((-errno.EADDRINUSE, address, "7100") for _ in enough),
     ]

@@ -22,6 +22,7 @@ from bpfd.rules.model import All
 from bpfd.tracers import syscall, syscall_numbers, tracepoint
 from bpfd.tracers.syscall_names import ALIASES, SHOW
 from tests.daemon.running import RunningDaemon
+from tests.tracers.network import CUT, SHORT, events_of, run
 from tests.tracers.tracing import by, python, tracing
 
 CATALOGUE = load_plugins().catalogue
@@ -153,6 +154,28 @@ def test_a_connection_without_an_internet_address_has_none(build: Build) -> None
         event = bench.wait_for(by(pid))
     assert event.data.keys() == {"fd", "uservaddr", "addrlen"}
     assert event.data["uservaddr"] == "/no-such-socket"
+
+
+@pytest.mark.parametrize("family", SHORT)
+def test_an_address_that_is_cut_is_told_as_its_bytes_and_not_as_an_address(build: Build, family: str) -> None:
+    tracer = syscall.Syscalls.find("syscall:connect")
+    assert tracer is not None
+    enough = {"V4": 16, "V6": 24}[family]
+    lengths = (*SHORT[family], enough)
+    code = CUT + f'for length in {lengths}: cut("connect", socket.socket({family}, UDP), {family}, 4711, length)\n'
+    with tracing(tracer, build) as bench:
+        bench.judge_by([All()])
+        ran = run(code)
+        *cut, whole = (event.data for event in events_of(bench, ran.pid))
+    number = {"V4": "0200", "V6": "0a00"}[family]
+    bytes_of = {"V4": f"{number}12677f0000010000", "V6": f"{number}126700000000" + "00" * 15}[family]
+    assert [(data["addrlen"], data["uservaddr"]) for data in cut] == [
+        (str(length), bytes_of[: 2 * length].ljust(2 * length, "0")) for length in SHORT[family]
+    ]
+    assert not [data for data in cut if "address" in data or "port" in data]
+    address = {"V4": "127.0.0.1", "V6": "::1"}[family]
+    text = {"V4": "127.0.0.1:4711", "V6": "[::1]:4711"}[family]
+    assert (whole["uservaddr"], whole["address"], whole["port"]) == (text, address, "4711")
 
 
 def test_an_address_that_a_call_did_not_write_is_not_told(build: Build) -> None:

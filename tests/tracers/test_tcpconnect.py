@@ -14,7 +14,7 @@ from bpfd.rules import model
 from bpfd.rules.model import All
 from bpfd.tracers.tcpconnect import TcpConnectTracer
 from tests.kernel.conftest import Bench
-from tests.tracers.network import FAMILIES, events_of, run, shown
+from tests.tracers.network import CUT, FAMILIES, SHORT, events_of, run, shown
 from tests.tracers.tracing import tracing
 
 SILENT = """
@@ -392,3 +392,24 @@ for _ in range(50):
 """)
     for name in ("attempts", "calls"):
         assert len(list(connects.program.maps[name].keys())) < 40
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["nothing behind", "the rest behind"])
+@pytest.mark.parametrize("family", SHORT)
+def test_a_connect_with_too_few_bytes_for_an_address_is_not_told_and_one_with_just_enough_is(
+    connects: Bench, family: str, behind: bool
+) -> None:
+    enough = {"V4": (16,), "V6": (24, 27, 28)}[family]
+    address = {"V4": "127.0.0.1", "V6": "::1"}[family]
+    ran = run(
+        CUT
+        + f"""
+listener, port = listening({family}, "{address}")
+calls = [cut("connect", socket.socket({family}, TCP), {family}, port, length, {behind}) for length in {SHORT[family]}]
+calls += [cut("connect", socket.socket({family}, TCP), {family}, port, length) for length in {enough}]
+say([calls, port])
+"""
+    )
+    calls, port = ran.said
+    assert calls == [-errno.EINVAL] * len(SHORT[family]) + [0] * len(enough)
+    assert results(connects, ran.pid) == [(0, address, str(port))] * len(enough)
