@@ -1,4 +1,4 @@
-"""A virtual machine with another kernel, over this machine's files: all of them, and to be read only."""
+"""A virtual machine with another kernel, over this machine's files: what it writes there is gone with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.kernels.debian import Kernel
 
 REPOSITORY = Path(__file__).parents[2]
-WANTED = ("virtio_pci", "9pnet_virtio", "9p")
+WANTED = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 """Modules that the guest needs to see this machine's files; a kernel may have them built in."""
 MEMORY_MB = 1024
 END_S = 10
@@ -26,10 +26,15 @@ export PATH=/bin:/sbin:/usr/sbin:/usr/bin HOME=/root LANG=C.UTF-8 TMPDIR=/run
 /bin/busybox --install -s /bin
 for module in /modules/*; do insmod $module; done
 share() {{ mount -t 9p -o $1,trans=virtio,version=9p2000.L,msize=262144,cache=$2 $3 $4; }}
-share ro loose files /files
+share ro loose files /lower
+mount -t tmpfs upper /upper
+mkdir /upper/files /upper/work
+mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work files /files
 mount -t proc proc /files/proc
 mount -t sysfs sys /files/sys
 mount -t devtmpfs dev /files/dev
+mkdir /files/dev/pts
+mount -t devpts devpts /files/dev/pts
 mount -t cgroup2 cgroup /files/sys/fs/cgroup
 mount -t tracefs tracefs /files/sys/kernel/tracing
 mount -t tmpfs run /files/run
@@ -77,7 +82,7 @@ def _qemu(image: Path, initramfs: Path, shared: Path) -> list[str]:
 
 def _initramfs(kernel: Kernel, init: str, work: Path) -> bytes:
     tree = work / "tree"
-    for name in ("bin", "modules", "files"):
+    for name in ("bin", "modules", "lower", "upper", "files"):
         (tree / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", tree / "bin")
     (tree / "init").write_text(init)

@@ -1,8 +1,8 @@
 """python -m tests.kernels.inside SHARED: what is done in the guest, as root, by the kernel that is asked.
 
 To compile is slow there, so what is to be compiled is written to SHARED/jobs.json; when SHARED/compiled is there, all
-of it is in the cache. Then each tracer's program is loaded as the daemon loads it, with rules in force, and what came
-of it is a line of JSON in SHARED/results: the tracer, what became of it, and what was said.
+of it is in the cache. Then each tracer's program is loaded as the daemon loads it, with rules in force, and has to tell
+what is done. What came of it is a line of JSON in SHARED/results: the tracer, what became of it, and what was said.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bpfd.rules.model import All, Test
 from bpfd.tracers.open import OpenTracer
 from bpfd.tracers.syscall import Syscalls
 from tests.kernel.conftest import Bench
-from tests.kernels import compiling
+from tests.kernels import compiling, deeds
 
 WATCHED, OTHER = Path("/run/watched"), Path("/run/other")
 RULES = [Test("command", "suffix", ("no-such-command",))]
@@ -104,6 +104,7 @@ def outcomes(wanted: list[type[BPFTracer]], build: Build) -> Iterator[tuple[str,
         try:
             bench.judge_by(RULES)
             missed = what_is_missed(bench) if tracer is OpenTracer else ""
+            missed = missed or deeds.untold(bench, WAIT_S)
             yield tracer.name, WRONG if missed else TAKEN, missed
         finally:
             bench.close()
