@@ -59,7 +59,7 @@ class Bench:
                 found.append((event, generation, bits))
         return found
 
-    def wait_for(self, wanted: Callable[[Event], bool], within_s: float = 5.0) -> Event:
+    def wait_for(self, wanted: Callable[[Event], bool], within_s: float = 30.0) -> Event:
         """The first event that is wanted."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:

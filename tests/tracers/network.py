@@ -11,7 +11,7 @@ from bpfd.event import Event
 from tests.kernel.conftest import Bench
 
 BEGINNING = """
-import contextlib, errno, json, os, socket, struct, subprocess, sys, threading, time
+import contextlib, errno, json, os, select, socket, struct, subprocess, sys, threading, time
 V4, V6, TCP, UDP = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM, socket.SOCK_DGRAM
 
 def listening(family, address, port=0, backlog=8):
@@ -26,6 +26,10 @@ def shell(line):
 
 def say(value):
     print(json.dumps(value), flush=True)
+
+def settled(client):
+    "Wait until a connection that was begun is made or refused; the error is still to be had."
+    assert select.select([], [client], [], 20)[1]
 
 def failing(function, *arguments):
     try:
@@ -70,7 +74,7 @@ class Ran(NamedTuple):
     said: Any
 
 
-def run(code: str, *arguments: str, within_s: float = 30.0) -> Ran:
+def run(code: str, *arguments: str, within_s: float = 60.0) -> Ran:
     """Run Python `code` in a new network namespace, where nothing but the loopback device is, and wait for its end."""
     words = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     words += [sys.executable, "-Ic", BEGINNING + code, *arguments]

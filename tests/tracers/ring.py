@@ -97,7 +97,7 @@ class Ring:
         """The next result."""
         head, tail, mask, found = self._done
         number = self._word(head)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while self._word(tail) == number:
             assert time.monotonic() < deadline
             time.sleep(0.001)

@@ -31,7 +31,7 @@ class Typist:
     def type(self, line: str) -> None:
         os.write(self.fd, f"{line}\n".encode())
 
-    def wait_for(self, text: str, within_s: float = 15.0) -> None:
+    def wait_for(self, text: str, within_s: float = 30.0) -> None:
         """Until the shell has said `text` since this was called last."""
         deadline = time.monotonic() + within_s
         while text not in self.said:

@@ -273,9 +273,9 @@ def ready_to_call(number: int, call: str, described: list[FormatField]) -> int:
             given.append(ODD)
     child = os.fork()
     if child == 0:
-        signal.alarm(int(SHORT_S))
         libc = ctypes.CDLL(None, use_errno=True)
         os.kill(os.getpid(), signal.SIGSTOP)
+        signal.alarm(int(SHORT_S))  # from now on: it may have stood still for long
         libc.syscall(ctypes.c_long(number), *(ctypes.c_long(value) for value in given))
         os._exit(0)
     os.waitpid(child, os.WUNTRACED)

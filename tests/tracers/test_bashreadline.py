@@ -122,16 +122,17 @@ def test_a_library_that_bash_is_linked_with_is_attached_to(lines: Bench, tmp_pat
     library, shell_file = tmp_path / "libreadline.so.8", tmp_path / "bash"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "library.c"], check=True)
     subprocess.run(["gcc", "-o", shell_file, tmp_path / "shell.c", library], check=True)
+    follower = lines.program.follower
+    assert follower is not None
+    before = follower.attached
     with Shell([str(shell_file)], {"LD_LIBRARY_PATH": str(tmp_path)}) as shell:
         shell.wait_for(PROMPT)
-        time.sleep(0.05)  # it waits in readline, which may have been called before the probe was there
-        shell.type("first")
+        until(lambda: follower.attached > before, lambda: follower.attached)
+        shell.type("first")  # it waits in readline, which may have been called before the probe was there
         shell.type("second")
         shell.type(SENTINEL)
         assert typed(lines, shell.process.pid)[-2:] == ["second", SENTINEL]
     # A file of this machine stays attached to for as long as it is there.
-    follower = lines.program.follower
-    assert follower is not None
     attached = follower.attached
     library.unlink()
     until(lambda: follower.attached == attached - 1, lambda: follower.attached)
@@ -148,7 +149,7 @@ def test_scripts_pipes_and_other_programs_are_silent(lines: Bench, tmp_path: Pat
     with Shell(INTERACTIVE) as shell:
         shell.wait_for(PROMPT)
         shell.type(SENTINEL)
-        found = lines.wait_for(lambda event: True)
+        found = lines.wait_for(lambda event: event.ppid == os.getpid())  # of all that was started here
         assert (found.pid, found.data["line"]) == (shell.process.pid, SENTINEL)
 
 

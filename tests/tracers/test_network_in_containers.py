@@ -30,7 +30,9 @@ def watching(daemon: RunningDaemon, dockerd: Dockerd) -> RunningDaemon:
 def test_a_containers_listener_and_its_connections_are_told_with_the_container(
     watching: RunningDaemon, dockerd: Dockerd
 ) -> None:
-    container = dockerd.run("nc -l -p 4321 & sleep 1; echo x | nc 127.0.0.1 4321; sleep 1000", name="talks")
+    listens = "grep -qs ':10E1 .* 0A ' /proc/net/tcp /proc/net/tcp6"  # port 4321, TCP_LISTEN
+    talk = f"nc -l -p 4321 & until {listens}; do sleep 0.05; done; echo x | nc 127.0.0.1 4321; sleep 1000"
+    container = dockerd.run(talk, name="talks")
     for tracer in ("bind", "listen", "tcpconnect", "tcpaccept"):
         (event, *_) = watching.wait_for(of(tracer))
         assert (event["containerID"], event["command"], event["uid"]) == (container.id, "nc", 0)
@@ -60,10 +62,12 @@ def test_a_packet_that_is_dropped_is_told_with_the_container_of_its_socket_and_h
 ) -> None:
     more = 'actions = ["kill", "stdout"]\nwhere = "kernel"\n'
     watching.create("killing", more + RULE.format(tracer="tcpdrop", port="dport"))
-    container = dockerd.run("sleep 2; nc 127.0.0.1 4321; sleep 1000", name="stopped")
+    talk = "until [ -e /tmp/go ]; do sleep 0.05; done; nc 127.0.0.1 4321; sleep 1000"
+    container = dockerd.run(talk, name="stopped")
     container.reload()
     words = ["nsenter", "-t", str(container.attrs["State"]["Pid"]), "-n", "iptables", "-A", "OUTPUT", "-p", "tcp"]
     subprocess.run([*words, "--dport", "4321", "-j", "DROP"], check=True)
+    container.exec_run(["touch", "/tmp/go"])
     for rule in ("tcpdrop", "killing"):
         (event, *_) = watching.wait_for(of(rule))
         assert event["data"]["reason"] == "NETFILTER_DROP"
