@@ -24,6 +24,10 @@ def listening(family, address, port=0, backlog=8):
 def shell(line):
     subprocess.run(line, shell=True, check=True)
 
+def has_route(address):
+    "Wait until an IPv6 address that was added is one: a worker of the kernel gives it its route, also without DAD."
+    shell(f"until ip -6 route get {address} 2>/dev/null | grep -q ^local; do sleep 0.01; done")
+
 def say(value):
     print(json.dumps(value), flush=True)
 

@@ -22,6 +22,7 @@ shell("ip link add v0 type veth peer name v1 && ip link set v1 up && ip link set
 shell("ip addr add 192.0.2.1/24 dev v0 && ip -6 addr add 2001:db8::1/64 dev v0 nodad")
 for address in ("192.0.2.2", "2001:db8::2"):
     shell(f"ip neigh add {address} lladdr 02:00:00:00:00:02 dev v0 nud permanent")
+has_route("2001:db8::1")
 """
 """Makes a network in which 192.0.2.2 and 2001:db8::2 never answer."""
 

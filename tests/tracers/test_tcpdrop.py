@@ -25,6 +25,7 @@ address = sys.argv[1]
 family = V6 if ":" in address else V4
 if family == V6:
     shell(f"ip -6 addr add {address}/128 dev lo nodad")
+    has_route(address)
 
 def send(sport, dport, flags, spoilt=0):
     packed = socket.inet_pton(family, address)
