@@ -134,7 +134,7 @@ def test_no_descriptor_is_left(script: Write, alert: Alert) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         action.send(alert)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.parametrize("command", [[], ["relative"], ["/no/such/program"], ["/bin/true", "\0"], "text"])

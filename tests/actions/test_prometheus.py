@@ -287,4 +287,4 @@ def test_it_begins_and_ends_fifty_times_and_leaves_nothing(alert: Alert) -> None
         action.begin(dict)
         action.act(Event(0, "t", 1, 1, 1, 0, 0, "c", 0))
         action.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before

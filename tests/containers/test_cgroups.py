@@ -111,7 +111,7 @@ def test_looking_up_leaves_no_descriptor(hierarchy: Hierarchy, tree: CgroupTree)
         before = len(os.listdir("/proc/self/fd"))
         for cgroup_id in [path.stat().st_ino, 1 << 40] * 50:
             tree.path_of(cgroup_id)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_removing_while_scanning_does_no_harm(hierarchy: Hierarchy, tree: CgroupTree) -> None:

@@ -81,7 +81,7 @@ def test_a_program_is_compiled_once_and_works_each_time(tmp_path: Path, own: Bui
     before = set(os.listdir("/proc/self/fd"))
     assert [seen(program.load(spec, own)) for _ in range(3)] == [1, 1, 1]
     assert asked.compiled == [True]
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
     (path,) = kept(own)
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
@@ -199,4 +199,4 @@ def test_a_program_that_cannot_be_put_into_the_kernel_leaves_nothing_behind() ->
     for one in bad:
         with pytest.raises((OSError, install.CannotInstallError)):
             install.install(one, "tracepoint", 0)
-        assert set(os.listdir("/proc/self/fd")) == before
+        assert set(os.listdir("/proc/self/fd")) <= before

@@ -107,7 +107,7 @@ def test_closing_a_program_detaches_it(tmp_path: Path, build: Build) -> None:
     os.getpgid(0)
     assert running.seen >= 1
     running.close()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_map_of_every_processor_is_written_on_all_of_them(tmp_path: Path, build: Build) -> None:
@@ -239,7 +239,7 @@ def test_a_loader_that_ends_early_is_told_with_what_it_said(
     with pytest.raises(LoadError) as caught:
         program.load(written(tmp_path, PROBE.format(body="  return 0;")), build)
     assert str(caught.value).startswith(f'tracer "mine": {said}')
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_loader_that_hangs_with_what_it_already_handed_over_is_ended(
@@ -257,7 +257,7 @@ def test_a_loader_that_hangs_with_what_it_already_handed_over_is_ended(
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(LoadError, match='tracer "mine": it was not loaded in time'):
         program.load(written(tmp_path, PROBE.format(body="  return 0;")), build)
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
 
 
