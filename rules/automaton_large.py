@@ -41,9 +41,10 @@ def build(patterns: Sequence[Pattern], same: Sequence[tuple[int, int]] = ()) -> 
 
     Raises `TooLarge`.
     """
-    classes, count = _classes(patterns, same)
+    of_patterns, count = _classes(patterns)
     stride = stride_of(count)
-    trie = _Trie(patterns, classes, stride)
+    trie = _Trie(patterns, of_patterns, stride)
+    classes = _with_same(of_patterns, same)
     if trie.states > MOST_STATES or trie.states * stride > MOST_ENTRIES:
         raise TooLarge(f"{trie.states} states")
     table = numpy.empty((trie.states, stride), dtype=numpy.uint32)
@@ -64,7 +65,7 @@ def _sieve(patterns: Sequence[Pattern], same: Sequence[tuple[int, int]], row: me
     return sieve_large.of_patterns([pattern.text for pattern in patterns if not pattern.at_begin])
 
 
-def _classes(patterns: Sequence[Pattern], same: Sequence[tuple[int, int]]) -> tuple[bytes, int]:
+def _classes(patterns: Sequence[Pattern]) -> tuple[bytes, int]:
     """The class of each byte, and how many there are; the first is that of bytes that no pattern has."""
     used = sorted(set(b"".join(pattern.text for pattern in patterns)))
     numbers = {byte: number for number, byte in enumerate(used, FIRST_CLASS + 1)}
@@ -72,9 +73,15 @@ def _classes(patterns: Sequence[Pattern], same: Sequence[tuple[int, int]]) -> tu
     if patterns and patterns[0].ignore_case:
         for upper in range(ord("A"), ord("Z") + 1):
             classes[upper] = classes[upper + 32]
-    for one, other in same:
-        classes[one] = classes[other]
     return bytes(classes), len(used) + 1
+
+
+def _with_same(classes: bytes, same: Sequence[tuple[int, int]]) -> bytes:
+    """The classes of a text's bytes: one that counts as another is never found itself, though a pattern may have it."""
+    of_text = bytearray(classes)
+    for one, other in same:
+        of_text[one] = of_text[other]
+    return bytes(of_text)
 
 
 def move(table: memoryview, stride: int, base: int, numbers: Sequence[int]) -> memoryview:

@@ -163,6 +163,12 @@ def test_bytes_that_a_sieve_would_tell_apart_are_found_for_each_other() -> None:
         assert made.walk(b"-xetcxshadow-").wanted == 1
 
 
+def test_a_byte_that_counts_as_another_is_never_found_itself() -> None:
+    listed, same = [Pattern(b"\0", False, False, 1, 0), Pattern(b"a\0b", False, False, 2, 0)], ((0, ord(" ")),)
+    for made in (build(listed, same), automaton_large.build(listed, same)):
+        assert [made.walk(text).wanted for text in (b"a\0b", b"a b", b"\0", b" ")] == [0, 0, 0, 0]
+
+
 def test_without_patterns_nothing_is_found() -> None:
     assert build([]).walk(b"anything") == Mask(0, 0, False)
 
