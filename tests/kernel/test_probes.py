@@ -204,7 +204,9 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("elf") / "changed"
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.data())
 def test_a_hostile_file_has_no_function_and_does_no_harm(double: Path, changed: Path, data: st.DataObject) -> None:
     whole = bytearray(double.read_bytes())

@@ -64,7 +64,7 @@ def ring(fake: FakeRing) -> Iterator[Ring]:
     made.close()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.binary(max_size=900), st.booleans(), st.integers(1, 5)), max_size=60))
 def test_whatever_was_put_comes_out_in_order(ring: Ring, fake: FakeRing, puts: list[tuple[bytes, bool, int]]) -> None:
     expected: list[bytes] = []
@@ -117,7 +117,7 @@ def test_no_more_are_taken_than_asked_for(ring: Ring, fake: FakeRing) -> None:
     assert ring.read(10) == [b"2", b"3", b"4"]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.sampled_from(["put", "begin", "finish", "drop", "read"]), st.binary(max_size=600)), max_size=80
