@@ -44,6 +44,10 @@ class Bench:
         self.events()
         return self.plan
 
+    def rest(self) -> None:
+        """Pass nothing more; what came before is still in the ring."""
+        self.program.judge_by(image.nothing())
+
     def events(self) -> list[tuple[Event, int]]:
         """What is in the ring, each event with the bits that the kernel left it; judged by the rules in force alone."""
         return [(event, bits) for event, generation, bits in self.records() if generation == self.generation]
