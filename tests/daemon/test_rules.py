@@ -76,7 +76,7 @@ def test_removing_what_is_not_there_fails_and_removes_what_is(shared: RunningDae
     shared.create("there", open_rule("there"))
     refused = shared.bpfd("rm", "nowhere", "there", "-x-", code=2)
     assert "-x-" in refused
-    assert shared.bpfd("rm", "nowhere", "there", code=1) == ('there is no rule "nowhere"; bpfd ls lists the rules\n')
+    assert shared.bpfd("rm", "nowhere", "there", code=1) == ('there is no rule "nowhere"; did you mean "there"?\n')
     assert "there" not in rows(shared.bpfd("ls"))
     shared.create("there", open_rule("there"))
     assert 'belongs to tracer "open"' in shared.bpfd("rm", "--tracer", "exec", "there", code=1)

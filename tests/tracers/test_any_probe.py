@@ -260,7 +260,7 @@ def compare_call(call: str, build: Build) -> str:
 
 def ready_to_call(number: int, call: str, described: list[FormatField]) -> int:
     """A process that has stopped, and next calls it with arguments that do no harm; its pid."""
-    buffers = [ctypes.create_string_buffer(text) for text in (TEXT.encode(), BUFFER, ADDRESS)]
+    buffers = [ctypes.create_string_buffer(text, 4096) for text in (TEXT.encode(), BUFFER, ADDRESS)]
     text, buffer, address = (ctypes.addressof(one) for one in buffers)
     length = ctypes.c_int(len(ADDRESS))
     given: list[int] = []
@@ -325,6 +325,8 @@ def shown(call: str, one: FormatField, field: Field, printed: int, result: int) 
     if (call, one.name) in syscall.ADDRESS_LENGTH:
         by = syscall.ADDRESS_LENGTH[call, one.name]
         return "" if by.startswith("*") and result < 0 else ADDRESS_TEXT
+    if (call, one.name) == ("getcwd", "buf"):
+        return os.getcwd() + "\0"
     if (call, one.name) in syscall.LENGTH_OF:
         by = syscall.LENGTH_OF[call, one.name]
         length = len(BUFFER) if by != syscall.RESULT else max(result, 0)
