@@ -39,19 +39,16 @@ char *readline(const char *prompt) {
 FAKE_SHELL = 'char *readline(const char *); int main(void) { while (readline("ready> ")) ; return 0; }'
 
 
-@pytest.fixture(scope="module")
-def lines(build: Build) -> Iterator[Bench]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(follow, "SWEEP_S", 0.2)
-        bench = Bench(BashreadlineTracer, build)
+@pytest.fixture
+def lines(build: Build, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """One for each test: it follows the shells of the whole machine, and tests without it are not to notice."""
+    monkeypatch.setattr(follow, "SWEEP_S", 0.2)
+    bench = Bench(BashreadlineTracer, build)
+    try:
+        bench.judge_by([All()])
         yield bench
+    finally:
         bench.close()
-
-
-@pytest.fixture(autouse=True)
-def everything(request: pytest.FixtureRequest) -> None:
-    if "lines" in request.fixturenames:
-        request.getfixturevalue("lines").judge_by([All()])
 
 
 def typed(lines: Bench, pid: int, until_line: str = SENTINEL) -> list[str]:
