@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import ctypes
 
-M_TRIM_THRESHOLD = -1
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """malloc.h"""
-THRESHOLD = 128 << 10
-"""Bytes that may stay free at the heap's end. It is glibc's own default; to set it keeps it from growing."""
+LITTLE = 128 << 10
+"""Bytes that may stay free at the heap's end: glibc's own default, which grows unless it is set."""
+MUCH = 32 << 20
+"""What it may grow to, on 64 bits (DEFAULT_MMAP_THRESHOLD_MAX)."""
 
 
 def keep_little() -> None:
-    """From now on, keep no more than `THRESHOLD` at the end of what is in use."""
+    """From now on, give back what is free at the end of what is in use."""
     library = _library()
     if library is not None:
-        library.mallopt(M_TRIM_THRESHOLD, THRESHOLD)
+        library.mallopt(M_TRIM_THRESHOLD, LITTLE)
 
 
 def give_back() -> None:
-    """Give back all that is free now."""
+    """Give back all that is free now, and from now on keep it: what is needed again and again is not asked of the
+    kernel each time.
+    """
     library = _library()
     if library is not None:
         library.malloc_trim(0)
+        library.mallopt(M_MMAP_THRESHOLD, MUCH)
+        library.mallopt(M_TRIM_THRESHOLD, 2 * MUCH)
 
 
 def _library() -> ctypes.CDLL | None:
