@@ -1,7 +1,8 @@
-"""Has the C library give memory back once it is free, where it would keep it for later (mallopt(3), malloc_trim(3)).
+"""Has the C library give back what is free while the daemon starts, and keep it later (mallopt(3), malloc_trim(3)).
 
-A daemon reads its rules and makes its programs once, and then needs little: what was used meanwhile is not to stay
-resident. With another library than glibc nothing happens.
+A daemon reads its rules and makes its programs once, and then needs little: what it took to start is not to stay
+resident. What events need is needed again, and not asked of the kernel each time. With another library than glibc
+nothing happens.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ def keep_little() -> None:
 
 
 def give_back() -> None:
-    """Give back all that is free now, and from now on keep it: what is needed again and again is not asked of the
-    kernel each time.
-    """
+    """Give back all that is free now, and from now on keep what is freed."""
     library = _library()
     if library is not None:
         library.malloc_trim(0)

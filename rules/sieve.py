@@ -90,7 +90,7 @@ def of_patterns(texts: Sequence[bytes]) -> Sieve:
     begins = {text[: ahead + length] for text in texts}
     blocks = {_block(begin[at : at + length], shape.mask) for begin in begins for at in range(ahead + 1)}
     shift = shift_for(len(blocks))
-    table = bytearray(bits_of(shift) // 8)
+    table = bytearray(table_bits(shift) // 8)
     for block in blocks:
         for bit in _bits_of(block, shift):
             table[bit >> 3] |= 1 << (bit & 7)
@@ -130,7 +130,7 @@ def shift_for(blocks: int) -> int:
     return 32 - WORD_SIZE - min(MOST_SIZE, max(LEAST_SIZE, (blocks * BITS_EACH).bit_length()))
 
 
-def bits_of(shift: int) -> int:
+def table_bits(shift: int) -> int:
     """How many bits the table of a sieve with this shift has."""
     return 1 << 32 - WORD_SIZE - shift
 

@@ -23,7 +23,7 @@ def of_patterns(texts: Sequence[bytes]) -> Sieve:
     shift = sieve.shift_for(len(blocks))
     numbers = blocks * numpy.uint32(HASH) >> shift
     first, second = numbers >> WORD_SIZE, numbers & (1 << WORD_SIZE) - 1
-    found = numpy.zeros(sieve.bits_of(shift), dtype=bool)
+    found = numpy.zeros(sieve.table_bits(shift), dtype=bool)
     found[first] = True
     found[first >> WORD_SIZE << WORD_SIZE | second] = True
     return Sieve(BLOCKS, shortest, ahead, shape.mask, shift, numpy.packbits(found, bitorder="little").tobytes())

@@ -82,9 +82,9 @@ static __always_inline u64 bpfd_cgroup(void) {
 }
 
 /* The rules of the tracer as the daemon laid them out (image.py), in pages of one array map: the first has the head and
- * the rows that are walked most, the others the automata's other rows, what they find, and the numbers' intervals. A new
- * set of rules is a new array, put into bpfd_rules in one step. An event is judged by one set alone: if another came
- * meanwhile, by none, and Python judges it. */
+ * the sieves and rows that are walked most, the others the automata's other ones, what they find, and the numbers'
+ * intervals. A new set of rules is a new array, put into bpfd_rules in one step. An event is judged by one set alone: if
+ * another came meanwhile, by none, and Python judges it. */
 #define BPFD_PAGE_WORDS 16384
 #define BPFD_TEXTS 16
 #define BPFD_NUMBERS 32

@@ -166,9 +166,10 @@ def ensure_apart(cache_dir: Path) -> Path:
     if tree.is_dir():
         return tree
     words = [sys.executable, "-P", "-m", "bpfd.kernel.headers", str(cache_dir)]
+    # In a session of its own, for a Ctrl-C is the daemon's: it takes less than a second.
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True
-    )  # a Ctrl-C is for the daemon: it takes less than a second
+    )
     if done.returncode or not tree.is_dir():
         raise KernelError(done.stderr.strip()[-400:] or f"{tree}: not made; its maker ended with {done.returncode}")
     return tree

@@ -1,8 +1,8 @@
 """A tracer's rules as its BPF program reads them: pages of one array map, swapped in whole.
 
-The first page holds the head, with the class of each byte, and the first rows of the automata; the rest hold the other
-rows, the intervals of numbers, and what automata find. The layout is that of `struct bpfd_page` in filter.h, which
-asserts the same offsets.
+The first page holds the head, with the class of each byte, and the first of the automata's sieves and rows; the rest
+hold the others, the intervals of numbers, and what automata find. The layout is that of `struct bpfd_page` in filter.h,
+which asserts the same offsets.
 """
 
 from __future__ import annotations

@@ -81,9 +81,8 @@ def test_what_docker_did_while_it_was_away_is_told_when_it_is_back(
         machine.follow()
         with fake_docker(tmp_path / "d") as fake:
             fake.running = json.dumps([{"Id": one, "State": "running"} for one in (stays, goes)]).encode()
-            fake.events = event(
-                stays, "pause", time.time_ns() + 100 * 10**9, name="kept"
-            )  # later than what it is given first, however late that is heard
+            later = time.time_ns() + 100 * 10**9  # than the list, however late that is heard
+            fake.events = event(stays, "pause", later, name="kept")
             eventually(lambda: machine.of(stays) == ["paused"])
         with fake_docker(tmp_path / "d") as fake:
             said = [{"Id": stays, "State": "paused"}, {"Id": comes, "State": "exited", "Status": "Exited (3) now"}]

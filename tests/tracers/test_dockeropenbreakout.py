@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import struct
@@ -17,6 +18,7 @@ import pytest
 from docker.models.containers import Container
 
 from bpfd.containers.cgroups import find_hierarchy
+from bpfd.kernel.maps import Map
 from bpfd.kernel.program import Build
 from bpfd.rules.model import All
 from bpfd.tracers.dockeropenbreakout import DockerOpenBreakoutTracer
@@ -290,14 +292,19 @@ def test_processes_of_the_host_are_silent(watching: RunningDaemon, before: Conta
     assert [e for e in watching.lines.events[count:] if e["containerID"] != before.id] == []
 
 
+def fill(table: Map, keys: Iterator[bytes], value: bytes) -> None:
+    """Leave no room in a table; a few entries are there already."""
+    with contextlib.suppress(OSError):
+        for key in itertools.islice(keys, table.max_entries):
+            table.write(key, value)
+
+
 def test_what_is_started_in_containers_beyond_what_is_kept_is_counted(build: Build, folder: Path) -> None:
     with tracing(DockerOpenBreakoutTracer, build) as bench:
         bench.judge_by([All()])
         insiders = bench.program.maps["insiders"]
         before = bench.program.own_count(DockerOpenBreakoutTracer.counts.index("untracked"))
-        with contextlib.suppress(OSError):  # a few are there already
-            for number in range(insiders.max_entries):
-                insiders.write(struct.pack("=I", 1 << 24 | number), bytes(16))
+        fill(insiders, (struct.pack("=I", 1 << 24 | number) for number in itertools.count()), bytes(16))
         [lost] = breakout(folder)
         assert not [event for event, _ in bench.events() if event.pid == lost.pid]
         assert bench.program.own_count(0) > before
@@ -357,9 +364,7 @@ def test_a_namespace_for_whose_beginning_there_is_no_room_is_counted(build: Buil
         bench.judge_by([All()])
         begun = bench.program.maps["begun"]
         before = bench.program.own_count(DockerOpenBreakoutTracer.counts.index("untracked"))
-        with contextlib.suppress(OSError):  # a few are there already
-            for number in range(begun.max_entries):
-                begun.write(struct.pack("=Q", 1 << 60 | number), struct.pack("=QQ", 0, 1))
+        fill(begun, (struct.pack("=Q", 1 << 60 | number) for number in itertools.count()), struct.pack("=QQ", 0, 1))
         [told] = breakout(folder)
         assert [event.data["reason"] for event, _ in bench.events() if event.pid == told.pid] == ["other-namespace"]
         assert bench.program.own_count(0) > before
