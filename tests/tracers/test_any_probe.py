@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import re
@@ -217,7 +216,7 @@ BUFFER = b"said by the test"
 ADDRESS = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 4711, socket.inet_aton("192.0.2.7"))
 ADDRESS_TEXT = "192.0.2.7:4711"
 NO_FD, NO_PID, ODD = 0x7FFFFFF, 0x3FFFFFFF, 0x7F7F7F7F
-SHORT_S = 3.0
+SHORT_S = 3
 
 
 @pytest.fixture(scope="module")
@@ -245,56 +244,67 @@ def compare_call(call: str, build: Build) -> str:
     bench = Bench(tracer, build)
     try:
         with own_tracing(f"bpfd-{call}-{os.getpid()}", fields=False) as tracing:
-            pid = ready_to_call(numbers[KERNELS_NAME.get(call, call)], call, described)
-            tracing.enable(f"syscalls:sys_enter_{call}", f"syscalls:sys_exit_{call}")
-            bench.judge_by([model.Test("pid", "is", (str(pid),))])
-            os.kill(pid, signal.SIGCONT)
-            os.waitpid(pid, 0)
+            caller = ready_to_call(numbers[KERNELS_NAME.get(call, call)], call, described)
+            try:
+                tracing.enable(f"syscalls:sys_enter_{call}", f"syscalls:sys_exit_{call}")
+                bench.judge_by([model.Test("pid", "is", (str(caller.pid),))])
+                caller.send_signal(signal.SIGCONT)
+                caller.wait()
+            finally:
+                caller.kill()
             tracing.disable()
             events = [one for one, _ in bench.events()]
-            lines = [line for line in tracing.lines() if f"-{pid} " in line]
+            lines = [line for line in tracing.lines() if f"-{caller.pid} " in line]
             return compare_calls(call, events, lines, described, tracer.fields)
     finally:
         bench.close()
 
 
-def ready_to_call(number: int, call: str, described: list[FormatField]) -> int:
-    """A process that has stopped, and next calls it with arguments that do no harm; its pid."""
-    buffers = [ctypes.create_string_buffer(text, 4096) for text in (TEXT.encode(), BUFFER, ADDRESS)]
-    text, buffer, address = (ctypes.addressof(one) for one in buffers)
-    length = ctypes.c_int(len(ADDRESS))
-    given: list[int] = []
-    for one in described:
-        place = (call, one.name)
-        if place in syscall.ADDRESS_LENGTH:
-            given.append(address)
-        elif place in syscall.LENGTH_OF:
-            given.append(buffer)
-        elif one.name in ("usockaddr_len", "upeer_addrlen", "addr_len") and one.type.endswith("*"):
-            given.append(ctypes.addressof(length))
-        elif one.name in ("addrlen", "addr_len"):
-            given.append(len(ADDRESS))
-        elif one.name in ("count", "len", "msg_len"):
-            given.append(len(BUFFER))
-        elif one.type.replace("const ", "").replace(" ", "") == "char*" and one.name not in syscall.NO_TEXT:
-            given.append(text)
-        elif "*" in one.type:
-            given.append(0)
-        elif "fd" in one.name:
-            given.append(NO_FD)
-        elif "pid" in one.name or one.name in ("which", "who"):
-            given.append(NO_PID)
-        else:
-            given.append(ODD)
-    child = os.fork()
-    if child == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        signal.alarm(int(SHORT_S))  # from now on: it may have stood still for long
-        libc.syscall(ctypes.c_long(number), *(ctypes.c_long(value) for value in given))
-        os._exit(0)
-    os.waitpid(child, os.WUNTRACED)
+CALLER = """
+import ctypes, os, signal, sys
+buffers = {name: ctypes.create_string_buffer(bytes.fromhex(content), 4096) for name, content in
+           zip(("text", "buffer", "address", "length"), sys.argv[1:5])}
+given = [ctypes.addressof(buffers[one]) if one in buffers else int(one) for one in sys.argv[6:]]
+libc = ctypes.CDLL(None)
+os.kill(os.getpid(), signal.SIGSTOP)
+signal.alarm(int(sys.argv[5]))  # from now on: it may have stood still for long
+libc.syscall(*map(ctypes.c_long, given))
+os._exit(0)
+"""
+"""Started anew, and not forked: it has one thread, and no locks of the tests' threads."""
+
+
+def ready_to_call(number: int, call: str, described: list[FormatField]) -> subprocess.Popen[bytes]:
+    """A process that has stopped, and next calls it with arguments that do no harm."""
+    contents = [one.hex() for one in (TEXT.encode(), BUFFER, ADDRESS, struct.pack("=i", len(ADDRESS)))]
+    given = [harmless(call, one) for one in described]
+    child = subprocess.Popen([sys.executable, "-S", "-c", CALLER, *contents, str(SHORT_S), str(number), *given])
+    os.waitpid(child.pid, os.WUNTRACED)
     return child
+
+
+def harmless(call: str, one: FormatField) -> str:
+    """An argument: a number, or which of the caller's buffers."""
+    place = (call, one.name)
+    if place in syscall.ADDRESS_LENGTH:
+        return "address"
+    if place in syscall.LENGTH_OF:
+        return "buffer"
+    if one.name in ("usockaddr_len", "upeer_addrlen", "addr_len") and one.type.endswith("*"):
+        return "length"
+    if one.name in ("addrlen", "addr_len"):
+        return str(len(ADDRESS))
+    if one.name in ("count", "len", "msg_len"):
+        return str(len(BUFFER))
+    if one.type.replace("const ", "").replace(" ", "") == "char*" and one.name not in syscall.NO_TEXT:
+        return "text"
+    if "*" in one.type:
+        return "0"
+    if "fd" in one.name:
+        return str(NO_FD)
+    if "pid" in one.name or one.name in ("which", "who"):
+        return str(NO_PID)
+    return str(ODD)
 
 
 def compare_calls(
@@ -305,7 +315,7 @@ def compare_calls(
     if not events or not entered:
         return f"it did not come: {events} {lines[:3]}"
     by_name = {field.name: field for field in fields}
-    event = events[-1]  # Python may have made such calls of its own before
+    event = events[-1]  # Python makes such calls of its own before
     if left and event.return_value % 2**64 != left[-1]:
         return f"the result is {event.return_value}, not {left[-1]:#x}"
     said = dict(re.findall(r"(\w+): (?:0x)?([0-9a-f]+)", entered[-1]))
