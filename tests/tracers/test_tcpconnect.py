@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -14,7 +16,8 @@ from bpfd.rules import model
 from bpfd.rules.model import All
 from bpfd.tracers.tcpconnect import TcpConnectTracer
 from tests.kernel.conftest import Bench
-from tests.tracers.network import CUT, FAMILIES, SHORT, events_of, run, shown
+from tests.tracers.network import CUT, FAMILIES, SHORT, Ran, events_of, run, shown
+from tests.tracers.own_tracing import own_tracing
 from tests.tracers.tracing import tracing
 
 SILENT = """
@@ -36,6 +39,30 @@ def connects(build: Build) -> Iterator[Bench]:
 @pytest.fixture(autouse=True)
 def everything(connects: Bench) -> None:
     connects.judge_by([All()])
+
+
+@pytest.fixture(scope="module")
+def run_silent(connects: Bench) -> Iterator[Callable[..., Ran]]:
+    """Runs a program in the silent network, where timers of the kernel end its connections, again if the answer of a
+    connection came where the kernel lets no program of ours run: it says so in `lost` where a timer interrupted another
+    BPF program, or one that changes a map (bpf_prog_active, kernel/trace/bpf_trace.c). Nothing tells of a machine whose
+    init is kept from being watched, and is interrupted: the kernel's own tracing says when it was."""
+    with own_tracing(f"bpfd-answers-{os.getpid()}", fields=False) as tracing:
+
+        def run_until_seen(code: str, *arguments: str) -> Ran:
+            for _ in range(20):
+                lost = connects.program.lost
+                tracing.enable("sock:inet_sock_set_state")
+                ran = run(SILENT + code, *arguments)
+                tracing.disable()
+                answered = [line for line in tracing.lines() if "oldstate=TCP_SYN_SENT" in line]
+                interrupted = {found[1] for line in answered if (found := re.search(r"-(\d+) +\[\d+\]", line))}
+                assert interrupted
+                if connects.program.lost == lost and interrupted.isdisjoint(os.listdir("/proc/1/task")):
+                    return ran
+            raise AssertionError("the kernel let no program of ours run, twenty times")
+
+        yield run_until_seen
 
 
 def results(bench: Bench, pid: int) -> list[tuple[int, str, str]]:
@@ -148,7 +175,9 @@ say([port, waiting(), asking(), reading()])
     assert told == [failed, failed, worked, failed, failed, worked, failed, failed]
 
 
-def test_a_program_that_asks_before_there_is_an_answer_makes_one_connection(connects: Bench) -> None:
+def test_a_program_that_asks_before_there_is_an_answer_makes_one_connection(
+    connects: Bench, run_silent: Callable[..., Ran]
+) -> None:
     code = """
 client = socket.socket(V4)
 client.setblocking(False)
@@ -158,7 +187,7 @@ while not (error := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
     time.sleep(0.02)
 say([*results, error])
 """
-    ran = run(SILENT + code)
+    ran = run_silent(code)
     assert ran.said == [errno.EINPROGRESS, errno.EALREADY, errno.EALREADY, errno.ETIMEDOUT]
     assert results(connects, ran.pid) == [(-errno.ETIMEDOUT, "192.0.2.2", "80")]
 
@@ -189,7 +218,7 @@ say([port, *first, *second, other.connect_ex(("127.0.0.1", port))])
 @pytest.mark.parametrize("waits", [True, False], ids=["waits", "does not wait"])
 @pytest.mark.parametrize(("family", "address"), [("AF_INET", "192.0.2.2"), ("AF_INET6", "2001:db8::2")])
 def test_a_connection_that_nobody_answers_is_told_when_its_time_is_up(
-    connects: Bench, family: str, address: str, waits: bool
+    connects: Bench, run_silent: Callable[..., Ran], family: str, address: str, waits: bool
 ) -> None:
     code = """
 client = socket.socket(getattr(socket, sys.argv[1]))
@@ -201,24 +230,18 @@ while result == errno.EINPROGRESS:
     result = client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.EINPROGRESS
 say(result)
 """
-    while True:
-        lost = connects.program.lost
-        ran = run(SILENT + code, family, address, str(waits))
-        assert ran.said == errno.ETIMEDOUT
-        told = events_of(connects, ran.pid)
-        if connects.program.lost == lost:
-            break  # else the timer interrupted a program on its processor, and the kernel left ours out
-    [event] = told
+    ran = run_silent(code, family, address, str(waits))
+    assert ran.said == errno.ETIMEDOUT
+    [event] = events_of(connects, ran.pid)
     assert (event.return_value, event.data["daddr"], event.data["dport"]) == (-errno.ETIMEDOUT, address, "80")
     assert event.data["saddr"] in ("192.0.2.1", "2001:db8::1")
     assert event.command.startswith("python")
 
 
-def test_a_neighbour_that_is_not_there_is_told_as_unreachable(connects: Bench) -> None:
+def test_a_neighbour_that_is_not_there_is_told_as_unreachable(connects: Bench, run_silent: Callable[..., Ran]) -> None:
     """The kernel finds out after it began to connect."""
-    ran = run(
-        SILENT
-        + """
+    ran = run_silent(
+        """
 for name in ("mcast_solicit", "ucast_solicit"):
     open(f"/proc/sys/net/ipv4/neigh/v0/{name}", "w").write("1")
 open("/proc/sys/net/ipv4/neigh/v0/retrans_time_ms", "w").write("100")
@@ -267,10 +290,9 @@ say(pid)
     assert results(connects, ran.said) == [(-errno.ECANCELED, "192.0.2.2", "22")]
 
 
-def test_a_call_that_a_signal_interrupts_is_one_connection(connects: Bench) -> None:
-    ran = run(
-        SILENT
-        + """
+def test_a_call_that_a_signal_interrupts_is_one_connection(connects: Bench, run_silent: Callable[..., Ran]) -> None:
+    ran = run_silent(
+        """
 import signal
 signal.signal(signal.SIGALRM, lambda *_: None)
 signal.setitimer(signal.ITIMER_REAL, 0.1)
@@ -341,7 +363,7 @@ say([results, calls])
 
 
 def test_rules_are_judged_in_the_kernel_by_who_connected_and_not_by_whom_the_answer_interrupted(
-    connects: Bench,
+    connects: Bench, run_silent: Callable[..., Ran]
 ) -> None:
     code = """
 import ctypes
@@ -362,7 +384,7 @@ failing(client.connect, ("192.0.2.2", int(sys.argv[2])))
     ]
     plan = connects.judge_by(rules)
     assert plan.inexact.keys() == {4, 5}
-    first, second = run(SILENT + code, "connecting", "80"), run(SILENT + code, "other", "81")
+    first, second = run_silent(code, "connecting", "80"), run_silent(code, "other", "81")
     found = {event.pid: (event, bits) for event, bits in connects.events()}
     event, bits = found[first.pid]
     assert (bits & 0b1111, event.command, event.uid, event.gid) == (0b0111, "connecting", 65534, 65534)
