@@ -61,11 +61,11 @@ class Poster:
         try:
             self._open(connection)
             connection.request("POST", self._target, body, {"User-Agent": "bpfd", "Connection": "close", **headers})
-            response = connection.getresponse()
-            answer = response.read(_ANSWER_BYTES)
-            if late.is_set() or (response.length and len(answer) < _ANSWER_BYTES):
-                raise http.client.IncompleteRead(b"")
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, answer)
+            with connection.getresponse() as response:  # it has the socket, where the receiver closes the connection
+                answer = response.read(_ANSWER_BYTES)
+                if late.is_set() or (response.length and len(answer) < _ANSWER_BYTES):
+                    raise http.client.IncompleteRead(b"")
+                return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, answer)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ActionError(f"{self.where}: {_reason(error, late.is_set(), self._timeout_s)}") from None
         finally:
