@@ -160,15 +160,21 @@ class RunningDaemon:
             self.process = subprocess.Popen(words, **options)
 
     def stop(self, number: int = signal.SIGTERM) -> str:
-        """End it with a signal, and see that it ends in time and in order; what it said meanwhile."""
+        """End it with a signal, and see that it ends in time and in order; what it said meanwhile.
+
+        A test that has the machine for itself holds it to what it promises.
+        """
         assert self.process is not None
         said = len(self.log)
+        alone = "PYTEST_XDIST_WORKER" not in os.environ
         began = time.monotonic()
         self.process.send_signal(number)
-        status = self.process.wait(2 * STOP_S)
+        status = self.process.wait(6 * STOP_S)
         took_s = time.monotonic() - began
         self.process = None
-        assert (status, took_s < STOP_S) == (0, True), f"status {status} after {took_s:.1f} s: {self.log[said:]}"
+        assert (status, took_s < (STOP_S if alone else 3 * STOP_S)) == (0, True), (
+            f"status {status} after {took_s:.1f} s: {self.log[said:]}"
+        )
         return self.log[said:]
 
     def kill(self) -> None:

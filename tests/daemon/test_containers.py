@@ -168,7 +168,7 @@ def test_a_docker_that_comes_later_is_asked_for_names(daemon: RunningDaemon, doc
     named = daemon.wait_for(lambda event: event["container"]["name"] == "came-before", within_s=20)[0]
     assert (named["containerID"], named["container"]["image"]) == (container.id, dockerd.image)
     container.remove(force=True)
-    late = dockerd.run(["cat", "/etc/shadow"], name="came-after")
-    (event,) = daemon.wait_for(lambda event: event["containerID"] == late.id)
-    assert event["container"]["name"] == "came-after"
+    late = dockerd.run("while :; do cat /etc/shadow; sleep 0.2; done", name="came-after")
+    event = daemon.wait_for(lambda event: event["container"]["name"] == "came-after")[0]
+    assert event["containerID"] == late.id
     late.remove(force=True)

@@ -31,13 +31,18 @@ def test_a_containers_listener_and_its_connections_are_told_with_the_container(
     watching: RunningDaemon, dockerd: Dockerd
 ) -> None:
     listens = "grep -qs ':10E1 .* 0A ' /proc/net/tcp /proc/net/tcp6"  # port 4321, TCP_LISTEN
-    talk = f"nc -l -p 4321 & until {listens}; do sleep 0.05; done; echo x | nc 127.0.0.1 4321; sleep 1000"
+    talk = (
+        "until [ -e /tmp/go ]; do nc 127.0.0.1 4321; sleep 0.1; done; "
+        f"nc -l -p 4321 & until {listens}; do sleep 0.05; done; echo x | nc 127.0.0.1 4321; sleep 1000"
+    )
     container = dockerd.run(talk, name="talks")
+    # What comes before Docker has said how it is called has its id alone.
+    watching.wait_for(lambda event: event["container"]["name"] == "talks")
+    container.exec_run(["touch", "/tmp/go"])
     for tracer in ("bind", "listen", "tcpconnect", "tcpaccept"):
-        (event, *_) = watching.wait_for(of(tracer))
+        (event, *_) = watching.wait_for(lambda event, tracer=tracer: of(tracer)(event) and event["returnValue"] >= 0)
         assert (event["containerID"], event["command"], event["uid"]) == (container.id, "nc", 0)
-        assert event["data"][PORTS[tracer]] == "4321"
-    assert event["container"]["name"] == "talks"
+        assert (event["data"][PORTS[tracer]], event["container"]["name"]) == ("4321", "talks")
     container.remove(force=True)
     assert watching.json("status")["counters"]["tracer.tcpconnect.untracked"] == 0
 
