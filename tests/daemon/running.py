@@ -172,9 +172,8 @@ class RunningDaemon:
         status = self.process.wait(6 * STOP_S)
         took_s = time.monotonic() - began
         self.process = None
-        assert (status, took_s < (STOP_S if alone else 3 * STOP_S)) == (0, True), (
-            f"status {status} after {took_s:.1f} s: {self.log[said:]}"
-        )
+        in_time = took_s < (STOP_S if alone else 3 * STOP_S)
+        assert (status, in_time) == (0, True), f"status {status} after {took_s:.1f} s: {self.log[said:]}"
         return self.log[said:]
 
     def kill(self) -> None:
