@@ -42,5 +42,7 @@ def attach(program_fd: int, attributes: bytes) -> int:
 def attach_tracepoint(program_fd: int, id_file: Path) -> int:
     """Have the program run for the trace event whose number `id_file` tells. Raises OSError."""
     event = int(id_file.read_text())
-    # type, size, config, sample_period: 1, sample_type, read_format, flags, wakeup_events: 1
-    return attach(program_fd, struct.pack("=IIQQQQQI60x", TYPE_TRACEPOINT, ATTRIBUTES_BYTES, event, 1, 0, 0, 0, 1))
+    # type, size, config; no samples are taken, which the kernel forbids of irq_work_exit (asm/trace/irq_vectors.h)
+    return attach(
+        program_fd, struct.pack("=IIQ", TYPE_TRACEPOINT, ATTRIBUTES_BYTES, event).ljust(ATTRIBUTES_BYTES, b"\0")
+    )
