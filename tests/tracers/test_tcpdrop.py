@@ -208,9 +208,10 @@ for sniffer in (*sniffers, full):
 send(1, 2, ACK, spoilt=1)
 """
     run(PACKETS + code, address)
-    # On a busy machine a packet is sent twice, and the kernel does drop the second.
+    # On a busy machine a packet is sent twice, or a full window is asked after, and the kernel does drop that.
+    busy = ("TCP_OLD_DATA", "TCP_OLD_SEQUENCE", "TCP_ZEROWINDOW", "TCP_OVERWINDOW")
     reasons = [event.data["reason"] for event in dropped(drops, address)]
-    assert [reason for reason in reasons if reason != "TCP_OLD_DATA"] == ["TCP_CSUM"]
+    assert [reason for reason in reasons if reason not in busy] == ["TCP_CSUM"]
 
 
 def test_dropped_packets_of_other_protocols_are_not_told(drops: Bench, address: str) -> None:
