@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import subprocess
@@ -20,10 +19,11 @@ from bpfd.tracing import probes_here
 from tests.kernel.conftest import Bench
 from tests.tracers.tracing import python, tracing
 
-libc = ctypes.CDLL(None, use_errno=True)
 CALLS = """
 import ctypes, os, struct
 libc = ctypes.CDLL(None)
+libc.unshare(0x20000)  # mounts of its own, which end with it
+libc.mount(None, b'/', None, 0x40000 | 0x4000, None)
 AT_FDCWD = -100
 def attributes(turned_on=0, turned_off=0): return struct.pack('=QQQQ', turned_on, turned_off, 0, 0)
 def tmpfs(attributes=0):
@@ -57,13 +57,8 @@ def place(folder: Path) -> Path:
 
 def told(mounts: Bench, code: str) -> list[Event]:
     """What a process did in a mount namespace of its own, which ends with it."""
-    pid = python(CALLS + f"os.chdir({os.getcwd()!r})\n" + code, preexec_fn=_own_mounts)
-    return [event for event, _ in mounts.events() if event.pid == pid][1:]  # without _own_mounts
-
-
-def _own_mounts() -> None:
-    libc.unshare(0x20000)
-    libc.mount(None, b"/", None, 0x40000 | 0x4000, None)
+    pid = python(CALLS + f"os.chdir({os.getcwd()!r})\n" + code)
+    return [event for event, _ in mounts.events() if event.pid == pid][1:]  # without that of its own mounts
 
 
 def test_a_file_system_that_is_mounted_and_unmounted_is_told(mounts: Bench, place: Path) -> None:
@@ -246,10 +241,7 @@ def test_a_rule_on_bind_mounts_of_a_path_is_judged_in_the_kernel(mounts: Bench, 
     (place / "near").mkdir()
     plan = mounts.judge_by([All((model.Test("source_path", "is", (f"{place}/source",)),))])
     assert not plan.inexact
-    pid = python(
-        CALLS + "for source in (b'near', b'source'): libc.mount(source, b'place', None, 4096, None)",
-        preexec_fn=_own_mounts,
-    )
+    pid = python(CALLS + "for source in (b'near', b'source'): libc.mount(source, b'place', None, 4096, None)")
     assert [event.data["source"] for event, _ in mounts.events() if event.pid == pid] == ["source"]
 
 

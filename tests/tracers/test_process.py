@@ -84,12 +84,11 @@ def test_the_signal_that_ended_a_process_is_named(lives: Bench, number: int) -> 
 
 
 def test_a_core_that_was_written_is_told(lives: Bench, folder: Path) -> None:
-    code = "import os; os.abort()"
-    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    pid = python(code, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, unlimited))
+    code = "import os, resource; resource.setrlimit(resource.RLIMIT_CORE, ({0}, {0})); os.abort()"
+    pid = python(code.format(resource.RLIM_INFINITY))
     data = lives.wait_for(by(pid, action="exit")).data
     assert (data["signal"], data["core_dumped"]) == ("SIGABRT", "true")
-    pid = python(code, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+    pid = python(code.format(0))
     data = lives.wait_for(by(pid, action="exit")).data
     assert data["signal"] == "SIGABRT"
     assert "core_dumped" not in data
