@@ -43,6 +43,4 @@ def attach_tracepoint(program_fd: int, id_file: Path) -> int:
     """Have the program run for the trace event whose number `id_file` tells. Raises OSError."""
     event = int(id_file.read_text())
     # type, size, config; no samples are taken, which the kernel forbids of irq_work_exit (asm/trace/irq_vectors.h)
-    return attach(
-        program_fd, struct.pack("=IIQ", TYPE_TRACEPOINT, ATTRIBUTES_BYTES, event).ljust(ATTRIBUTES_BYTES, b"\0")
-    )
+    return attach(program_fd, struct.pack("=IIQ96x", TYPE_TRACEPOINT, ATTRIBUTES_BYTES, event))
