@@ -144,6 +144,7 @@ def test_ten_thousand_alerts_in_a_second_are_kept_and_the_one_that_matters_is_se
         assert until(at, lambda: daemon.log, 60) <= 20
 
 
+@pytest.mark.serial
 def test_a_slack_that_hangs_holds_up_neither_events_nor_other_actions_nor_the_end(
     daemon: RunningDaemon, brief: Path, secret: Path
 ) -> None:
@@ -160,7 +161,7 @@ def test_a_slack_that_hangs_holds_up_neither_events_nor_other_actions_nor_the_en
         assert daemon.tracer("open")["lost"] == 0
         until(lambda: counters(daemon)["action.slack.stored"] == 5001, lambda: counters(daemon))
         assert len(slack.requests) < 10
-        assert "hunter2" not in daemon.stop()  # within five seconds
+        assert "hunter2" not in daemon.stop()  # within five seconds, for it has the machine for itself
         slack.requests.clear()
         slack.reply = answer("200 OK", b"ok")
         daemon.start(config=table)

@@ -260,6 +260,7 @@ def compare_call(call: str, build: Build) -> str:
                 caller.wait()
             finally:
                 caller.kill()
+                caller.wait()
             tracing.disable()
             events = [one for one, _ in bench.events()]
             lines = [line for line in tracing.lines() if f"-{caller.pid} " in line]
