@@ -90,9 +90,7 @@ def bits_left(said: Bench, texts: Sequence[bytes], behind: bytes) -> list[int]:
             say(behind[: KEPT - 1], len(texts))
             say(text, number)
         left = {int(event.data["number"]): bits for event, bits in said.events() if event.pid == os.getpid()}
-        if (
-            said.program.lost == lost
-        ):  # else another BPF program, or a change of a map, was interrupted on the processor
+        if said.program.lost == lost:  # else the kernel left some out: it had interrupted another BPF program
             return [left.get(number, 0) for number in range(len(texts))]
     raise AssertionError("events were lost, twenty times")
 
